@@ -11,12 +11,21 @@ from torch.fx import Node
 Tensor: TypeAlias = torch.Tensor
 
 REDUCED = (torch.float16, torch.bfloat16)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def to_tensor(operand: Any, dtype: torch.dtype) -> Tensor:
+    """Return an operand, a tensor or a number, as a tensor of a dtype. An int beyond its range wraps around, as in eager's operands."""
+    if isinstance(operand, torch.Tensor):
+        return operand.to(dtype)
+    if isinstance(operand, int) and dtype in _INTEGERS:
+        operand = (operand - torch.iinfo(dtype).min) % 2 ** torch.iinfo(dtype).bits + torch.iinfo(dtype).min
+    return torch.scalar_tensor(operand, dtype=dtype)
 
 
 def to_pair(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return two operands, tensors or numbers, as tensors of one dtype and shape."""
-    tensors = (each.to(dtype) if isinstance(each, torch.Tensor) else torch.scalar_tensor(each, dtype=dtype) for each in (left, right))
-    return tuple(torch.broadcast_tensors(*tensors))  # type: ignore[return-value]
+    return tuple(torch.broadcast_tensors(to_tensor(left, dtype), to_tensor(right, dtype)))  # type: ignore[return-value]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -92,18 +101,15 @@ def _floor_integers(dividend: Tensor, divisor: Tensor) -> Tensor:
 def is_inexact(node: Node) -> bool:
     """Return whether a node needs `divide`.
 
-    It does if it divides floats or int64 and rounds down, if its dividend is a number, if it truncates a reduced float divided by a number,
-    or if its rounding mode is None, which has no lowering.
+    It does if it rounds down, if its dividend is a number or its divisor a bool, if it truncates a reduced float divided by a number, or if
+    its rounding mode is None, which has no lowering.
     """
     if not isinstance(node.args[0], Node) or not isinstance(node.args[0].meta["val"], torch.Tensor):
         return True
     mode = node.kwargs.get("rounding_mode", "floor")
-    if mode is None:
+    if mode != "trunc" or isinstance(node.args[1], bool):
         return True
-    dtype = node.meta["val"].dtype
-    if dtype is torch.int64:
-        return mode == "floor"
-    return dtype.is_floating_point and (mode == "floor" or (mode == "trunc" and dtype in REDUCED and not _is_tensor(node.args[1])))
+    return node.meta["val"].dtype in REDUCED and not _is_tensor(node.args[1])
 
 
 def _is_tensor(argument: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch._decomp import decomposition_table
 from torch.fx import Node
 
-from lowering.ops import arithmetic, division, einsum, products, reductions, scalars
+from lowering.ops import arithmetic, division, einsum, integer_powers, products, reductions, scalars
 from lowering.ops.rows import NONE, Row
 
 aten, prims = torch.ops.aten, torch.ops.prims
@@ -33,6 +33,7 @@ _ZERO = "a factor of 0 keeps NaN of the operand that eager drops"
 _FEW = "fewer elements than the correction give -0 or negative numbers"
 _REDUCED = "float16 overflows in the sum"
 _ROUNDED = "floats are divided, then rounded: 1.0 // 0.1 gives 10, and int64 loses digits"
+_EXPONENT = "XLA reads six bits of an integer's exponent"
 _BYTES = "bytes and bools are reduced from a signed start: wrong numbers"
 
 _add_rows("remainder.Tensor remainder.Scalar", division.remainder, "has the dividend's sign: wrong for negative operands")
@@ -87,7 +88,7 @@ _add_rows("hardshrink threshold", None, _NAN)
 
 for _op in ("mul", "add", "sub", "div"):
     _target = getattr(aten, _op).Tensor
-    _add_rows(f"{_op}.Tensor", scalars.make_arithmetic(_target),
+    _add_rows(f"{_op}.Tensor", scalars.make_arithmetic(_target, rounds_number=_op in ("add", "sub")),
          "a bool is not a number; a number beyond the range of a reduced float is inf or 0", scalars.has_unusual_number)
 for _op in ("eq", "ne", "lt", "le", "gt", "ge"):
     _add_rows(f"{_op}.Scalar", scalars.make_comparison(getattr(torch, _op), getattr(aten, _op).Tensor),
@@ -104,7 +105,10 @@ for _name, _target in (("left", aten.bitwise_left_shift.Tensor), ("right", aten.
     _add_rows(f"bitwise_{_name}_shift.Tensor", _shift, "not broadcast; bytes are shifted with a sign", scalars.has_unlike_operands)
 _add_rows("clamp clamp_min", scalars.clamp, "floats do not clamp integers", arithmetic.changes_dtype)
 _add_rows("clamp_max", scalars.clamp_max, "floats do not clamp integers", arithmetic.changes_dtype)
-_add_rows("pow.Tensor_Scalar", scalars.square_root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
+_add_rows("pow.Tensor_Scalar", scalars.power, f"infinity of -inf, where eager's sqrt is NaN; {_EXPONENT}",
+          scalars.is_root_or_power_of_integers)
+_add_rows("pow.Tensor_Tensor pow.Scalar", integer_powers.power, _EXPONENT, integer_powers.needs_decomposition)
+_add_rows("masked_fill.Scalar", scalars.fill_bools, "bools take the lowest bit of an int", reductions.is_bool)
 _add_rows("copysign.Scalar", scalars.copysign, "no form of a number")
 _add_rows("copysign.Tensor", scalars.copysign, "the absolute value of the least integer overflows", arithmetic.takes_integers)
 _add_rows("isinf", arithmetic.all_false, "no lowering of bytes", arithmetic.takes_integers)

@@ -45,6 +45,11 @@ def takes_bytes(node: Node) -> bool:
     return _dtype(node) is torch.uint8
 
 
+def is_bool(node: Node) -> bool:
+    """Return whether a node's first argument is a tensor of bools."""
+    return _dtype(node) is torch.bool
+
+
 def is_narrow(node: Node) -> bool:
     """Return whether a node's first argument is a tensor of uint8 or bool."""
     return _dtype(node) in _NARROW

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
+from lowering.ops import integer_powers
 from lowering.ops.arithmetic import takes_integers
-from lowering.ops.division import REDUCED, to_pair
+from lowering.ops.division import REDUCED, to_pair, to_tensor
 from lowering.ops.reductions import compute_in_float32
 
 Tensor: TypeAlias = torch.Tensor
@@ -26,8 +27,7 @@ def convert_numbers(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
         dtype = torch.result_type(left, right)
-        tensors = [each if isinstance(each, torch.Tensor) else torch.scalar_tensor(each, dtype=dtype) for each in (left, right)]
-        return op(*tensors, **kwargs)
+        return op(*(each if isinstance(each, torch.Tensor) else to_tensor(each, dtype) for each in (left, right)), **kwargs)
 
     return apply
 
@@ -48,12 +48,18 @@ def has_unusual_number(node: Node) -> bool:
     return has_bool(node) or is_too_wide(node)
 
 
-def make_arithmetic(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return `op` for the forms that need care (see `has_unusual_number`)."""
+def make_arithmetic(op: Callable[..., Tensor], rounds_number: bool) -> Callable[..., Tensor]:
+    """Return `op` for the forms that need care (see `has_unusual_number`).
+
+    rounds_number: whether eager first rounds a number to the tensor's dtype, as sums do and products do not.
+    """
 
     def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
-        chosen = convert_numbers if isinstance(left, bool) or isinstance(right, bool) else compute_in_float32
-        return chosen(op)(left, right, **kwargs)
+        if isinstance(left, bool) or isinstance(right, bool):
+            return convert_numbers(op)(left, right, **kwargs)
+        if rounds_number and abs(right) > torch.finfo(left.dtype).max:
+            return op(left, math.copysign(math.inf, right), **kwargs)
+        return compute_in_float32(op)(left, right, **kwargs)
 
     return apply
 
@@ -103,12 +109,24 @@ def is_root(node: Node) -> bool:
     return node.args[1] in (0.5, -0.5) and node.meta["val"].dtype.is_floating_point
 
 
-def square_root(tensor: Tensor, exponent: float) -> Tensor:
-    """Return tensor ** 0.5 or tensor ** -0.5.
+def is_root_or_power_of_integers(node: Node) -> bool:
+    """Return whether a power with a constant exponent is a root of floats, or one of integers that needs a decomposition."""
+    return is_root(node) or integer_powers.needs_decomposition(node)
 
-    Eager computes them by sqrt and rsqrt, which give NaN for -inf and -inf for -0.
+
+def power(tensor: Tensor, exponent: float) -> Tensor:
+    """Return a power of the forms of `is_root_or_power_of_integers`.
+
+    Eager computes roots by sqrt and rsqrt, which give NaN for -inf and -inf for -0.
     """
+    if exponent not in (0.5, -0.5):
+        return integer_powers.power(tensor, exponent)
     return torch.sqrt(tensor) if exponent > 0 else torch.rsqrt(tensor)
+
+
+def fill_bools(tensor: Tensor, mask: Tensor, value: float) -> Tensor:
+    """Return bools with `value` where `mask` is true: True unless it is 0."""
+    return torch.masked_fill(tensor, mask, torch.scalar_tensor(value != 0, dtype=torch.bool))
 
 
 def copysign(tensor: Tensor, other: Any) -> Tensor:
@@ -122,20 +140,22 @@ def copysign(tensor: Tensor, other: Any) -> Tensor:
 def make_comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a comparison with a number.
 
-    A bool is compared as a tensor, and a number of another kind as a float.
+    A bool is compared as a tensor, bools with an int as integers, and others with a number of another kind as floats.
     """
 
     def decomposed(tensor: Tensor, other: Any) -> Tensor:
         if isinstance(other, bool):
             return convert_numbers(compare_tensors)(tensor, other)
+        if tensor.dtype is torch.bool and not isinstance(other, float):
+            return compare(tensor.to(torch.int64), other)
         return compare(tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype()), float(other))
 
     return decomposed
 
 
 def compares_unlike_kinds(node: Node) -> bool:
-    """Return whether a node compares with a bool, floats with an int, or integers with a float."""
+    """Return whether a node compares with a bool, bools with a number, floats with an int, or integers with a float."""
     tensor, other = node.args[0].meta["val"], node.args[1]  # type: ignore[union-attr]
-    if isinstance(other, bool):
-        return has_bool(node)
+    if isinstance(other, bool) or tensor.dtype is torch.bool:
+        return True
     return isinstance(other, float if takes_integers(node) else int) and not tensor.dtype.is_complex

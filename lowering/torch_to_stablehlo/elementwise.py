@@ -18,6 +18,7 @@ _FUNCTIONS = {
     "prims.zeta": "chlo.zeta",
     "prims.nextafter": "chlo.next_after",
     "prims.fmod": "stablehlo.remainder",
+    "prims.pow": "stablehlo.power",
     "aten.complex": "stablehlo.complex",
     "aten.real": "stablehlo.real",
     "aten.imag": "stablehlo.imag",

@@ -70,6 +70,12 @@ def test_division_of_integers() -> None:
     assert differences({**DIVISIONS, "x % 0.7": lambda x, y: x % 0.7}, (("n",), ("n",)), [(x, y), (x[:1], y[:1])]) == []
 
 
+def test_sums_of_halves_round_the_number_first() -> None:
+    x = torch.tensor([60000.0, -60000.0, 0.0, INF, NAN]).half()
+    forms = {"x + 70000": lambda x: x + 70000, "x - 70000": lambda x: x - 70000, "70000 - x": lambda x: 70000 - x, "x + 1e-8": lambda x: x + 1e-8}
+    assert differences(forms, (("n",),), [(x,), (x[:1],)], least=1) == []
+
+
 def test_division_of_halves() -> None:
     values = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.1, 300.0, 65504.0, -65504.0, INF, NAN]).half()
     x, y = pairs(values, values)
