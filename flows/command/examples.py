@@ -87,8 +87,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("environments --max-bytes 5G", "remove the least recently used"),
     ),
     "nightly": (
-        ("nightly suite=nightly 'nightly.cron=\"0 2 * * *\"' nightly.timezone=Europe/Berlin", "serve a schedule"),
-        ("nightly suite=nightly --once", "one night, now"),
+        ("nightly suite=quickstart 'nightly.cron=\"0 2 * * *\"' nightly.timezone=Europe/Berlin", "serve a schedule"),
+        ("nightly suite=quickstart --once", "one night, now"),
     ),
     "server": (
         ("server", "a server in the foreground, for schedules"),

@@ -60,9 +60,17 @@ def load_symbols(folder: Path) -> SymbolRecord:
         cause, fix = "is missing: the job has no result yet", "wait for it, or run the job again"
         raise ConfigError(Problem(str(folder / FILE), cause, fix)) from error
     except (OSError, ValueError, TypeError) as error:
-        cause = f"contains no symbol log: {error}"
+        cause = "is empty: the job ended before its export began" if _is_empty(folder / FILE) else f"contains no symbol log: {error}"
         fix = f"see {folder / 'log.txt'} for how far the job came: the symbol log begins with its export"
         raise ConfigError(Problem(str(folder / FILE), cause, fix)) from error
+
+
+def _is_empty(file: Path) -> bool:
+    """Return whether a file holds the record of a job without a symbol log."""
+    try:
+        return file.read_bytes().strip() == b"{}"
+    except OSError:
+        return False
 
 
 def _render(record: SymbolRecord, symbol: str | None, markdown: bool, timeline: bool, source: bool) -> str:

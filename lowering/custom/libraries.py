@@ -108,7 +108,7 @@ def report_unknown_op(name: str, model: Model | None, place: str = "") -> Proble
 _MISSING = re.compile(r"'_OpNamespace' '(\w+)' object has no attribute '(\w+)'")
 
 
-def explain(error: BaseException, model: Model) -> Problem | None:
+def explain(error: BaseException, model: Model | None) -> Problem | None:
     """Return the problem if a missing op or fake kernel caused `error`, else None."""
     for link in _walk_causes(error):
         missing = _MISSING.search(str(link)) if isinstance(link, AttributeError) else None

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from lowering.custom import libraries
+
 TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32}  # sizes at which a proposal is tried
 LARGEST = 5e7  # parameters of a model that is run with values
 
@@ -55,5 +57,8 @@ def _draw(leaf: Mapping[str, Any]) -> torch.Tensor:
 
 
 def describe_error(error: Exception) -> str:
+    """Return an error in one line; of a custom op that is not registered, how to name its library."""
+    if (problem := libraries.explain(error, None)) is not None:
+        return str(problem)
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"[:200]

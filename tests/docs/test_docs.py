@@ -8,8 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.command.verbs import VERBS
+from flows.config.plan import plan
+from lowering.eager.module import instantiate
+from lowering.job import Job
 from lowering.record.result import OUTCOMES
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +71,26 @@ def test_every_command_that_the_texts_name_exists(reference: dict[str, str]) -> 
     assert [verb for verb in own if f"## {verb}\n\n```text\nusage: shapeline {verb}" not in reference["commands"]] == []
     named = {word for file in TEXTS for word in re.findall(r"^(?:\$ )?shapeline ([a-z][a-z-]+)\b", file.read_text(encoding="utf-8"), re.MULTILINE)}
     assert named <= set(VERBS)
+
+
+def list_configurations() -> list[tuple[str, str, str]]:
+    """The models and suites that the pages show whole: (page and number, kind, text). tests/docs/test_fresh.py runs those of the tutorial."""
+    found = []
+    for file in (path for path in TEXTS if path.name != "tutorial.md"):
+        for index, text in enumerate(re.findall(r"^```yaml\n(.*?)^```", file.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)):
+            keys = yaml.safe_load(text)
+            kind = "suite" if "models" in keys else "model" if "factory" in keys else ""
+            found += [(f"{file.stem}-{index}", kind, text)] if kind else []
+    return found
+
+
+@pytest.mark.parametrize(("kind", "text"), [pytest.param(*rest, id=name) for name, *rest in list_configurations()])
+def test_models_and_suites_of_the_pages_are_valid(kind: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
+    jobs = plan([f"{kind}={tmp_path / 'shown.yaml'}"]).jobs
+    assert jobs
+    if "huggingface.build" in text:
+        instantiate(Job.from_json(jobs[0]).model)
 
 
 def find_codes() -> set[str]:

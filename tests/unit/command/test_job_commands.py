@@ -62,7 +62,7 @@ def test_explain_prints_the_page_one_symbol_the_timeline_or_the_source(output: P
     (["explain", "brnch--default"], "did you mean 'branch--default'?"),
     (["explain", "broken"], "is part of the ids of 2 jobs of run 20260101T000000Z-some-abcdef (name one of broken--default, broken--other)"),
     (["explain", "broken--default"], "is missing: the job has no result yet"),
-    (["explain", "broken--other"], "contains no symbol log"),
+    (["explain", "broken--other"], "is empty: the job ended before its export began"),
     (["explain", "branch", "--run", "nowhere"], "has no report of a run 'nowhere'"),
     (["exec", "scaled", "--size", "batch", "--size", "seq=x"], "--size seq=x"),
     (["exec", "scaled", "--size", "batch=3", "--size", "batch=4"], "'batch' was already given the size 3"),

@@ -35,6 +35,13 @@ class Odd(torch.nn.Module):
     def forward(self, x):
         return self.layer(x.view(3, 7))
 
+class Calls(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 5)
+    def forward(self, x):
+        return torch.ops.shapeline_nowhere.norm(self.layer(x))
+
 class Drops(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -115,6 +122,7 @@ def test_a_class_that_reads_values_is_tried_with_values(name: str, folder: Path)
 @pytest.mark.parametrize(("name", "note", "text"), [
     ("Asks", "Give width of the factory, and the shapes of the inputs.", "y: {dtype: float32, shape: [batch, ???]}"),
     ("Odd", "forward fails with these inputs: ", "x: {dtype: float32, shape: [batch, 4]}"),
+    ("Calls", "forward fails with these inputs: op 'shapeline_nowhere::norm': is not registered (list its library under libraries", "x: {"),
 ])  # fmt: skip
 def test_what_is_left_for_the_author_is_said(name: str, note: str, text: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "model", "mine", "--from", f"shapeline_new_models:{name}"]) == 1
