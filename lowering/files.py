@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MOST = 1 << 28  # bytes of a JSON file that is read: a sparse file of a few blocks may claim more than the memory
+
 
 def encode_json(data: Any, indent: int | None = 1) -> str:
     """Encode `data` as strict JSON, the same way for every file.
@@ -68,9 +70,11 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 
 def read(path: Path) -> Any:
-    """Read a JSON file, which must be a regular file and not a link. Raises OSError or ValueError."""
+    """Read a JSON file, which must be a regular file and not a link, of MOST bytes at most. Raises OSError or ValueError."""
     with open_regular(path) as file:
-        content = file.read()
+        content = file.read(MOST + 1)
+    if len(content) > MOST:
+        raise ValueError(f"has {measure_size(path):,} bytes, more than the {MOST:,} that are read")
     try:
         return json.loads(content.decode("utf-8"))
     except RecursionError as error:

@@ -13,6 +13,7 @@ from flows.command.arguments import make_job_parser
 from flows.command.exits import OK
 from flows.command.printing import render_table
 from flows.report import levels
+from flows.report.terminal import escape
 from lowering import files
 from lowering.errors import ConfigError, Problem, StageFailed, suggest
 from lowering.ir import mlir, text_files
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.format == "model-explorer":
         print(json.dumps(_build_graphs(text, path, folder), indent=1, ensure_ascii=False))
         return OK
-    sys.stdout.write(strip(text) if options.plain else text)
+    printed = strip(text) if options.plain else text
+    sys.stdout.write(escape(printed) if sys.stdout.isatty() else printed)  # names and strings of a model may act on a terminal
     return OK
 
 

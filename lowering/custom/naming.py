@@ -6,7 +6,8 @@ import ast
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-FILE_OPS = ("from_file", "save", "load_library")  # ops that open the file they are given: no stored program may run them
+# Ops that open the file they are given: no stored program may run them.
+FILE_OPS = ("from_file", "save", "load_library", "load_tensor", "read_file", "write_file")
 BUILTIN = ("aten", "prim", "prims")  # namespaces whose ops each level knows individually
 
 DIMS = "dims"  # attribute of custom op nodes, down to StableHLO: dims of each result tensor, `[batch, 16], [u0]`

@@ -50,12 +50,14 @@ def text_size(path: Path) -> int:
 def read_text(path: Path) -> str:
     """Read the text in either form. Invalid UTF-8 is replaced.
 
-    Raises OSError, or ValueError if a compressed file is damaged or its text larger than MOST.
+    Raises OSError, or ValueError if a compressed file is damaged or the text larger than MOST.
     """
-    if path.suffix != SUFFIX:
-        return path.read_text(encoding="utf-8", errors="replace")
+    is_plain = path.suffix != SUFFIX
     if (size := text_size(path)) > MOST:
-        raise ValueError(f"{path} has {size:,} bytes of text, more than the {MOST:,} that are read; decompress it: zstd -dc FILE")
+        fix = "open it with another program" if is_plain else "decompress it: zstd -dc FILE"
+        raise ValueError(f"{path} has {size:,} bytes of text, more than the {MOST:,} that are read; {fix}")
+    if is_plain:
+        return path.read_text(encoding="utf-8", errors="replace")
     with _convert_errors(path):
         return zstandard.ZstdDecompressor().decompress(path.read_bytes()).decode("utf-8", "replace")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lowering import files, trust
 from lowering.custom import libraries
 from lowering.eager import inputs
 from lowering.errors import InfraError, Problem, Refused
+from lowering.fitting import find_misfit
 from lowering.ir import mlir, portable
 from lowering.model import Model
 from lowering.numerics import buckets, comparison, counted, packaging, recorded_points
@@ -29,6 +31,8 @@ from lowering.record.folder import JOB, SIGNATURE, describe_library, is_own
 from lowering.signature import ENTRIES_SCHEMA, SCHEMA, Signature
 from lowering.store import weights
 from lowering.types import DTYPES
+
+_MOST = 2 << 30  # bytes of a program that is read
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Artifact:
         for each. entry: which function, of a program with several entries: Refused if it has no such entry.
         """
         path = folder / SIGNATURE
-        try:
+        with _reading(path):
             data = files.read(path)
             function, records = None, folder
             if "entries" in data:
@@ -81,6 +85,8 @@ class Artifact:
             if data["weights"] is None:
                 fix = "package it with keep_weights, from a model that is not fake"
                 raise InfraError(Problem(str(path), "was written without weights", fix))
+            if misfit := find_misfit(Signature, data["signature"]):
+                raise InfraError(Problem(f"{path} signature", misfit, "run the job again"))
             signature, model = from_plain(Signature, data["signature"]), from_plain(Model, data["model"])
             if entry not in (None, function, model.entry):
                 raise Refused(Problem(f"entry '{entry}'", f"is not in {path}", f"its only entry is {model.entry or 'forward'}"))
@@ -94,10 +100,6 @@ class Artifact:
             beside = folder / data["weights"]["store"]  # elsewhere when the files were taken from the store into a folder of another depth
             store = beside if (own or trusted) and beside.is_dir() else packaging.locate_store(folder)
             held = weights.read(store, data["weights"]["sha256"])
-        except FileNotFoundError as error:
-            raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InfraError(Problem(str(path), f"cannot be read: {type(error).__name__}: {error}", "run the job again")) from error
         return Artifact(folder, model, signature, held, _print_program(serialized, function), Dispatch.load(folder), records)
 
     def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None,
@@ -110,21 +112,12 @@ class Artifact:
         are none. Refused says which size the program does not take.
         steps: how often the (dynamic) program runs, each time with the states that the last run left; results are those of the last run.
         """
-        space = Space.build(self.model, self.signature)
-        symbols = f"symbols: {', '.join(space.symbols) or 'none'}"
-        wrong = [Problem(f"--size {name}", "is not a symbol of the program", symbols) for name in sizes if name not in space.symbols]
-        full = {**space.example, **sizes}
-        wrong += [Problem(f"--size {name}={full[name]}", f"is outside {symbol}")
-                  for name, symbol in space.symbols.items() if not symbol.admits(full[name])]
-        if steps > 1 and not self.signature.states:
-            wrong.append(Problem(f"--steps {steps}", "the program has no state", "declare an input with `state: true` (docs/inputs.md)"))
-        if steps > 1 and compare:
-            wrong.append(Problem(f"--steps {steps}", "only one step is recorded", "remove --compare"))
-        if wrong:
-            raise Refused(wrong)
-        recorded = recorded_points.find(self.records, full) if compare else None
-        names = {argument.name for argument in self.signature.inputs}
-        made = recorded[0] if recorded else inputs.make(self.model, space.arguments(full), seed)
+        with _reading(self.folder / SIGNATURE):
+            space = Space.build(self.model, self.signature)
+            full = self._choose_sizes(space, sizes, steps, compare)
+            recorded = recorded_points.find(self.records, full) if compare else None
+            names = {argument.name for argument in self.signature.inputs}
+            made = recorded[0] if recorded else inputs.make(self.model, space.arguments(full), seed)
         xla = Xla(platform)
         xla.hold(self.weights)
         start = time.perf_counter()
@@ -145,8 +138,26 @@ class Artifact:
             computed = counted.trim(self.signature, computed)
         seconds = time.perf_counter() - start
         results = dict(zip((result.label for result in self.signature.returned), computed, strict=True))
-        compared = self.compare(results, *recorded[1:]) if recorded else None
+        compared = None
+        if recorded:
+            with _reading(self.records, "the record of verify"):
+                compared = self.compare(results, *recorded[1:])
         return Execution(full, results, seconds, compared, bucket, dispatch is not None)
+
+    def _choose_sizes(self, space: Space, sizes: Mapping[str, int], steps: int, compare: bool) -> dict[str, int]:
+        """Return the size of each symbol. Raises Refused, with all that cannot be run so."""
+        symbols = f"symbols: {', '.join(space.symbols) or 'none'}"
+        wrong = [Problem(f"--size {name}", "is not a symbol of the program", symbols) for name in sizes if name not in space.symbols]
+        full = {**space.example, **sizes}
+        wrong += [Problem(f"--size {name}={full[name]}", f"is outside {symbol}")
+                  for name, symbol in space.symbols.items() if not symbol.admits(full[name])]
+        if steps > 1 and not self.signature.states:
+            wrong.append(Problem(f"--steps {steps}", "the program has no state", "declare an input with `state: true` (docs/inputs.md)"))
+        if steps > 1 and compare:
+            wrong.append(Problem(f"--steps {steps}", "only one step is recorded", "remove --compare"))
+        if wrong:
+            raise Refused(wrong)
+        return full
 
     def compare(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor],
                   record: Mapping[str, Any]) -> dict[str, Comparison]:
@@ -189,10 +200,25 @@ def read_program(folder: Path, name: Any, sha256: str, place: str) -> bytes:
     """
     path = trust.locate_inside(folder, name, f"{folder / place} program")
     with files.open_regular(path) as content:
-        serialized = content.read()
+        serialized = content.read(_MOST + 1)
+    if len(serialized) > _MOST:
+        cause = f"has {files.measure_size(path):,} bytes, more than the {_MOST:,} that are read"
+        raise InfraError(Problem(str(path), cause, "weights are in the store, not in the program: run the job again"))
     if hashlib.sha256(serialized).hexdigest() != sha256:
         raise InfraError(Problem(str(path), f"is not the program that {place} describes", "run the job again"))
     return serialized
+
+
+@contextmanager
+def _reading(path: Path, what: str = "") -> Iterator[None]:
+    """Convert the errors of data that are not as they were written to InfraError. what: of which part of `path`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        cause = f"{what} cannot be read".strip()
+        raise InfraError(Problem(str(path), f"{cause}: {type(error).__name__}: {error}", "run the job again")) from error
 
 
 def _choose_entry(data: Mapping[str, Any], entry: str | None, folder: Path) -> tuple[Mapping[str, Any], Path]:

@@ -16,6 +16,7 @@ import torch
 
 from lowering import files
 from lowering.errors import InfraError, Problem, Refused, Unsupported
+from lowering.fitting import find_misfit
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model
@@ -102,7 +103,10 @@ class Dispatch:
         if not path.exists():
             return None
         try:
-            found = from_plain(Dispatch, files.read(path))
+            data = files.read(path)
+            if misfit := find_misfit(Dispatch, data):
+                raise InfraError(Problem(str(path), misfit, "run the job again"))
+            found = from_plain(Dispatch, data)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InfraError(Problem(str(path), f"cannot be read: {error}", "run the job again")) from error
         if found.schema != SCHEMA:

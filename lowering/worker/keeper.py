@@ -174,7 +174,8 @@ def _start(place: Path, minutes: float, warm: Sequence[str]) -> None:
         listener.bind(str(place))
     finally:
         os.umask(umask)
-    with listener, place.with_suffix(".log").open("w") as log:
+    handle = os.open(place.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with listener, os.fdopen(handle, "w") as log:
         listener.listen(64)
         started = subprocess.Popen(
             [sys.executable, "-c", _BOOT, str(listener.fileno()), str(minutes), json.dumps(sys.path), json.dumps(list(warm))],

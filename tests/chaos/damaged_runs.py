@@ -32,7 +32,7 @@ RECORD = SymbolRecord(
     Failure("data_dependent", "Error", "message", LINE, ("v",), (Fix("batch", "2"),)), (Warned("became_static", "is static", "x[0]", 4, LINE),))  # fmt: skip
 VERIFIED = {"points": [{"sizes": {"batch": 3}, "levels": {"mhlo": {"outputs": {}}}}], "max_abs": 1e-7, "max_rel": "nan", "weakened": {"float32": "why"}}
 COMMANDS = (("report", "RUN"), ("report", "RUN", "--json"), ("show", "good--default", "--run", "RUN"), ("show", "good--default", "script", "--run", "RUN"), ("explain", "good--default", "--run", "RUN"),
-            ("diff", "RUN", "RUN"), ("rerun-failed", "RUN", "--dry-run"), ("update-expected", "RUN", "--dry-run"), ("pin", "RUN"), ("cache", "why", "good"), ("cache", "ls"),
+            ("diff", "RUN", "RUN"), ("rerun-failed", "RUN", "--dry-run"), ("blockers", "RUN"), ("exec", "good--default", "--run", "RUN"), ("update-expected", "RUN", "--dry-run"), ("pin", "RUN"), ("cache", "why", "good"), ("cache", "ls"),
             ("prune", "--runs", "1", "--dry-run"), ("cache", "gc", "--max-bytes", "1G", "--keep", "RUN"))  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class Damage:
     command: tuple[str, ...]
 
 
-HOW = ("tree", "tree", "tree", "truncate", "bytes", "empty", "remove", "link", "pipe", "folder", "nested", "unreadable")
+HOW = ("tree", "tree", "tree", "truncate", "bytes", "empty", "remove", "link", "pipe", "folder", "nested", "unreadable", "huge")
 _TEXTS = (*NASTY, {"schema": 1}, [1], "ok", "../../../../etc/passwd", "/etc/passwd", {"id": "x"}, -1.5, 2**70)
 
 
@@ -80,6 +80,9 @@ def damage(run_folder: Path, made: Damage) -> str:
             path.mkdir()
         case "nested":
             path.write_bytes(b"[" * 100_000)
+        case "huge":
+            with path.open("wb") as file:
+                file.truncate(1 << 40)  # no block of the disk is taken
         case "unreadable":
             path.write_bytes(b"\xff\xfe" + content)
     return str(path.relative_to(run_folder))

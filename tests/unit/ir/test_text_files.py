@@ -50,6 +50,19 @@ def written(path: Path, text: str = TEXT) -> Path:
     return path
 
 
+def test_files_without_blocks_that_claim_more_than_the_memory_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "05-mhlo.mhlo.mlir"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(ValueError, match=r"mlir has 1,099,511,627,776 bytes of text, more than the 1,073,741,824 that are read"):
+        text_files.read_text(path)
+    path = tmp_path / "manifest.json"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(ValueError, match=r"has 1,099,511,627,776 bytes, more than the 268,435,456 that are read"):
+        files.read(path)
+
+
 @pytest.mark.parametrize("size", [text_files.MOST + 1, 1 << 62])
 def test_a_text_that_would_fill_the_memory_is_refused(size: int, tmp_path: Path) -> None:
     path = tmp_path / "05-mhlo.mhlo.mlir.zst"

@@ -245,3 +245,26 @@ def test_the_entry_function_has_the_name_that_is_asked_for(tmp_path: Path) -> No
     assert mlir.find_entry(module).attributes["sym_name"].value == files.read(tmp_path / SIGNATURE)["program"]["entry"] == "forward"
     assert artifact.execute(tmp_path, {"batch": 3}).results["logits"].shape[0] == 3
     assert [problem.place for problem in Package(entry="two words").requires(program())] == ["stages.package.entry"]
+
+
+@pytest.mark.parametrize(("name", "keys", "value", "says"), [
+    (SIGNATURE, ("signature", "arguments"), ["x"], r"signature\.json signature: arguments\[0\]: 'x' is not a mapping"),
+    (SIGNATURE, ("model", "symbols", "batch", "multiple_of"), "4", r"signature\.json: cannot be read: TypeError"),
+    (SIGNATURE, ("model", "inputs"), [], r"signature\.json: cannot be read"),
+    ("06-verify.json", ("points", 0, "levels"), 7, r"the record of verify cannot be read"),
+    ("06-verify.json", ("kept", 0), None, r"cannot be read"),
+])  # fmt: skip
+def test_records_of_others_that_are_not_as_they_were_written_are_refused(
+        folder: Path, tmp_path: Path, name: str, keys: tuple[str | int, ...], value: object, says: str) -> None:
+    job = Path(shutil.copytree(folder.parents[3], tmp_path / "copy")) / folder.relative_to(folder.parents[3])
+    data = files.read(job / name)
+    sizes = files.read(job / "06-verify.json")["kept"][0]["sizes"]
+    *above, last = keys
+    parent = data
+    for key in above:
+        parent = parent[key]
+    parent[last] = value
+    (job / name).unlink()
+    files.write(job / name, data)
+    with pytest.raises(InfraError, match=says):
+        artifact.execute(job, sizes, compare=True)
