@@ -6,9 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
+import torch
 
+from examples.serving import serve
 from lowering import pipeline
+from lowering.eager.module import instantiate
 from lowering.errors import Mismatch, Refused
 from lowering.job import Job
 from lowering.level import Level, Program
@@ -72,6 +76,22 @@ def test_a_step_that_differs_is_found_at_its_number(entries: tuple[Artifact, Art
     wrong = replace(decode, weights={**decode.weights, name: decode.weights[name] * 1.5})
     found = list(steps.run([prefill, wrong], {"batch": 2, "seq": 3}, 2))
     assert [step.agrees for step in found] == [True, False, False]
+
+
+def test_jax_alone_serves_the_files_as_eager_does(entries: tuple[Artifact, Artifact]) -> None:
+    prompts = [[5, 17, 3, 9], [8, 2, 40, 1]]
+    module, cache = instantiate(entries[0].model), None
+    tokens, wanted = torch.tensor(prompts), []
+    with torch.no_grad():
+        for _ in range(6):
+            returned = module(input_ids=tokens, past_key_values=cache, use_cache=True)
+            tokens, cache = returned.logits[:, -1:].argmax(-1), returned.past_key_values
+            wanted.append(tokens)
+    with jax.enable_x64(True):
+        prefill, decode = (serve.load(artifact.folder) for artifact in entries)
+        assert serve.generate(prefill, decode, prompts, 6).tolist() == torch.cat(wanted, dim=1).tolist()
+        with pytest.raises(ValueError, match="Error refining shapes"):
+            serve.generate(prefill, decode, [[1]] * 9, 1)
 
 
 def test_entries_that_do_not_fit_together_are_refused(entries: tuple[Artifact, Artifact]) -> None:
