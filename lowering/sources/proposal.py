@@ -13,7 +13,7 @@ import torch
 
 from lowering.errors import LoadError, Problem, ShapelineError, Unsupported
 from lowering.recipe import TARGET
-from lowering.sources import exported, huggingface, mlir, trials
+from lowering.sources import documented, exported, huggingface, mlir, trials
 
 MISSING = "???"  # a value that the author has to give
 Tree = dict[str, Any]
@@ -68,6 +68,15 @@ def filter_known(config: Any, wanted: Mapping[str, Any]) -> Tree:
 
 def propose_huggingface(architecture: str) -> Proposal:
     """Propose a small model of a transformers architecture. Raises LoadError if there is no such class."""
+    import transformers  # imported here because it takes seconds
+
+    found = _propose_small(architecture)
+    rest = () if found.complete else documented.list_notes(getattr(transformers, architecture).forward, found.inputs)
+    return replace(found, notes=(*found.notes, *rest))
+
+
+def _propose_small(architecture: str) -> Proposal:
+    """Propose the smallest model of an architecture that can be built and takes the inputs, or else one that refuses them."""
     config = huggingface.find_config_class(architecture)
     if config is None:
         raise LoadError(Problem("--from huggingface", f"'{architecture}' is not a model with a config of its own", "name a model class"))
@@ -95,7 +104,8 @@ def propose_huggingface(architecture: str) -> Proposal:
         for proposal in (first, other) if other.inputs != first.inputs else (first,):
             if not proposal.complete or (refusal := trials.find_refusal(proposal.inputs, module, make)) is None:
                 return proposal
-            found = _refuse(proposal, refusal)
+            if found is None or found.refusal != refusal:  # of equal refusals, the one of the smallest sizes
+                found = _refuse(proposal, refusal)
     assert found is not None
     return found
 
@@ -137,7 +147,8 @@ def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], other:
         inputs["input_features"] = _leaf("float32", ["batch", config.num_mel_bins, 2 * config.max_source_positions])
     elif main not in inputs:
         inputs[main] = _leaf("float32", ["batch", MISSING])
-        notes = (*notes, f"Give the shape of {main}.")
+        shape = documented.find_shape(module.forward, main)
+        notes = (*notes, f"Give the shape of {main}{f', {shape}' if shape else ''}.")
     count = sum(parameter.numel() for parameter in module.parameters())
     weights = "none" if count > LARGEST else None
     if weights:

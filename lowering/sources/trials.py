@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from lowering.custom import libraries
 
+_TORCH, _OWN = f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/"
 TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32}  # sizes at which a proposal is tried
 LARGEST = 5e7  # parameters of a model that is run with values
 
@@ -17,7 +23,7 @@ LARGEST = 5e7  # parameters of a model that is run with values
 def build(make: Callable[[], Any]) -> Any:
     """Build a model without values of its weights, or with them if its constructor computes with tensors, as drop rates by `linspace`."""
     try:
-        with FakeTensorMode():
+        with FakeTensorMode(allow_non_fake_inputs=True):  # forward of some adds tensors that it makes from numbers
             return make()
     except DataDependentOutputException:
         return make()
@@ -31,7 +37,7 @@ def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Calla
     """
     own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
     try:
-        with own or FakeTensorMode(allow_non_fake_inputs=True):
+        with _quiet(), own or FakeTensorMode(allow_non_fake_inputs=True):
             _run(inputs, module)
     except Exception as error:  # noqa: BLE001 - models raise anything
         if sum(parameter.numel() for parameter in module.parameters()) > LARGEST:
@@ -61,4 +67,18 @@ def describe_error(error: Exception) -> str:
     if (problem := libraries.explain(error, None)) is not None:
         return str(problem)
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:200]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((_TORCH, _OWN))]
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}: {(frames[-1].line or '').strip()})" if frames else ""
+    return f"{type(error).__name__}: {lines[0]}"[:200] + where[:120]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging the traceback of an op that has no result: the refusal says what it is."""
+    logger = logging.getLogger(fake_tensor.__name__)
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before

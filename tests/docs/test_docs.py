@@ -15,6 +15,9 @@ from flows.config.plan import plan
 from lowering.eager.module import instantiate
 from lowering.job import Job
 from lowering.record.result import OUTCOMES
+from lowering.stage import Silent
+from lowering.stages.package import Package
+from tests.unit.models import tiny_bert
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -91,6 +94,16 @@ def test_models_and_suites_of_the_pages_are_valid(kind: str, text: str, tmp_path
     assert jobs
     if "huggingface.build" in text:
         instantiate(Job.from_json(jobs[0]).model)
+
+
+def test_the_recipe_for_stock_tools_works_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    package = Package()
+    package.save(package.apply(tiny_bert.mhlo_level(), Silent()), tmp_path / "07-package")
+    (code,) = re.findall(r"^```python\n(.*?)^```", (DOCS / "consumers.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # noqa: S102 - it is the repository's own
+    printed = capsys.readouterr().out
+    assert "linalg.generic" in printed and "tensor<2x16xi64>" in printed and "stablehlo." not in printed and "?x" not in printed
 
 
 def find_codes() -> set[str]:

@@ -1,0 +1,30 @@
+"""Arguments of forward as docstrings describe them."""
+
+from __future__ import annotations
+
+from transformers import BrosModel
+
+from lowering.sources import documented
+
+
+def forward(x: object, boxes: object = None, labels: object = None) -> None:
+    """Compute.
+
+    Args:
+        x (`torch.FloatTensor` of shape `(batch_size, 4)`):
+            The input.
+        boxes (`torch.LongTensor` of shape `(batch_size, sequence_length, 4)`, *optional*):
+            Of shape (n,).
+        labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Targets.
+        scale (`float`): A number.
+    """
+
+
+def test_undeclared_tensors_are_noted_with_their_shapes() -> None:
+    assert documented.list_notes(forward, {"x"}) == ("forward also takes boxes, a LongTensor of shape (batch_size, sequence_length, 4).",)
+    assert documented.find_shape(forward, "x") == "(batch_size, 4)" and documented.find_shape(forward, "scale") == ""
+    assert documented.list_notes(lambda x: x, ()) == ()
+
+
+def test_docstrings_of_transformers_have_the_expected_form() -> None:
+    assert "forward also takes bbox, a Tensor of shape (batch_size, num_boxes, 4)." in documented.list_notes(BrosModel.forward, {"input_ids"})
