@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -28,8 +28,8 @@ from lowering.fx import (
     effects,
     fake_results,
     size_functions,
-    stack_traces,
     torch_warnings,
+    tracing_costs,
     transforms,
 )
 from lowering.fx.replay import expansion, tracing
@@ -138,8 +138,8 @@ def capture_attempt(
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.within(options.seconds, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
                   nullcontext() if above else transforms.trace_below(module), transforms.watch() as entered, watch_branches() as seen,
-                  tracing.replaying(module, options.repeat) as replays, stack_traces.skip_placeholders(), _keep_prints() as printed,
-                  nullcontext() if is_strict(attempt) or options.pads_data else fake_results.keep_costly(), torch_warnings.silence()):
+                  tracing.replaying(module, options.repeat) as replays, _cut_costs(attempt, options), _keep_prints() as printed,
+                  torch_warnings.silence()):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
@@ -236,6 +236,19 @@ def _oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
 def _symbolic(attempt: Attempt) -> AbstractContextManager[None]:
     """Keep sizes symbolic in Python's and torch's functions. Dynamo does so itself for Python's."""
     return size_functions.compose_in_graphs() if is_strict(attempt) else size_functions.keep_symbolic(frames.is_model_code)
+
+
+@contextmanager
+def _cut_costs(attempt: Attempt, options: Options) -> Iterator[None]:
+    """Skip work of torch's that changes no program. Dynamo has graphs and fake tensors of its own."""
+    with ExitStack() as stack:
+        stack.enter_context(tracing_costs.skip_placeholders())
+        if not is_strict(attempt):
+            stack.enter_context(tracing_costs.read_values_directly())
+            stack.enter_context(tracing_costs.defer_code())
+            if not options.pads_data:  # whose answers about sizes differ from one part of the trace to the next
+                stack.enter_context(fake_results.keep_costly())
+        yield
 
 
 def is_about_sizes(error: BaseException) -> bool:

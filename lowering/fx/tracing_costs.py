@@ -1,0 +1,87 @@
+"""Work that torch.export does for every node or graph of a trace, and whose results nothing reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.fx import GraphModule
+from torch.fx.experimental import proxy_tensor
+from torch.fx.experimental.proxy_tensor import _ModuleStackTracer
+from torch.fx.graph import CodeGen
+
+
+@contextmanager
+def skip_placeholders() -> Iterator[None]:
+    """Take no stack traces of placeholders inside the block.
+
+    torch keeps the frames below a `forward`, and placeholders are made outside of it: what it formats for every weight is dropped.
+    """
+    original = _ModuleStackTracer.create_node
+
+    def create_node(tracer: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
+        if kind != "placeholder" or not tracer.record_stack_traces:
+            return original(tracer, kind, *args, **kwargs)
+        tracer.record_stack_traces = False
+        try:
+            return original(tracer, kind, *args, **kwargs)
+        finally:
+            tracer.record_stack_traces = True
+
+    with mock.patch.object(_ModuleStackTracer, "create_node", create_node):
+        yield
+
+
+@contextmanager
+def read_values_directly() -> Iterator[None]:
+    """Read the sizes and strides of a node's value past the modes of the trace, which take each read for a call of the model."""
+    original = proxy_tensor.set_meta
+
+    def set_meta(*args: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            return original(*args)
+
+    with mock.patch.object(proxy_tensor, "set_meta", set_meta):
+        yield
+
+
+def defer_code() -> AbstractContextManager[Any]:
+    """Return a context in which the Python code of a graph module is only generated when it is called or read.
+
+    torch generates it after each of a dozen changes of a graph, and reads it after none.
+    """
+    return mock.patch.object(GraphModule, "recompile", _defer)
+
+
+_generate = GraphModule.recompile
+
+
+def _defer(module: GraphModule) -> None:
+    if type(module.graph._codegen) is not CodeGen:  # of a module that is made to be called, which takes attributes from it
+        _generate_now(module)
+        return
+    kind: Any = type(module)  # every graph module has a class of its own
+    kind.forward, kind.code = _generate_and_call, property(_generate_and_read)
+    for child in module.children():
+        if isinstance(child, GraphModule):
+            _defer(child)
+
+
+def _generate_and_call(module: GraphModule, *args: Any, **kwargs: Any) -> Any:
+    _generate_now(module)
+    return module(*args, **kwargs)
+
+
+def _generate_and_read(module: GraphModule) -> str:
+    _generate_now(module)
+    return module.code
+
+
+def _generate_now(module: GraphModule) -> None:
+    kind: Any = type(module)
+    if "code" in vars(kind):
+        del kind.code
+    _generate(module)
