@@ -9,8 +9,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include <ATen/ATen.h>
+// Not ATen/ATen.h, which declares every op: it takes half as long again to compile.
+#include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/scalar_tensor.h>
 
 #include "xla/ffi/api/ffi.h"
 

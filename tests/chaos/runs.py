@@ -55,10 +55,10 @@ def free_port() -> int:
 
 @cache
 def _prefect_home() -> str:
-    """One for all runs of this process that bring their own server: making its database takes longer than a run."""
+    """One for all runs of this process that bring their own server."""
     folder = tempfile.mkdtemp(prefix="shapeline-prefect-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return str(prefect_server.create_home(Path(folder)))
 
 
 def ended_well(home: Path) -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.prefect_server import create_home
+
 SCRIPT = """
 import sys
 from flows.config.document import Cluster, Limits
@@ -35,7 +37,9 @@ WAYS = {"ok": "ok", "segfault": "crash", "raise": "error", "loop in C": "timeout
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with a Prefect home of its own."""
-    return tmp_path_factory.mktemp("flow")
+    home = tmp_path_factory.mktemp("flow")
+    create_home(home / "prefect")
+    return home
 
 
 def command(*ways: str, deadline: float = 5.0) -> list[str]:

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from tests.prefect_server import make_environment, serve, wait
+from tests.prefect_server import create_home, make_environment, serve, wait
 
 
 @pytest.fixture
 def environment(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of the server and of the nights, which share a warm process. Its socket needs a short path, and it ends with it."""
     state = tmp_path_factory.mktemp("night")
+    create_home(tmp_path / "prefect")
     yield {**make_environment(tmp_path), "PREFECT_RUNNER_POLL_FREQUENCY": "2", "SHAPELINE_STATE": str(state)}
     for socket in state.glob("worker-*.sock"):
         socket.unlink()

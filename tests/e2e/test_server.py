@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flows.engine import access, direct, managed, server_state
-from tests.prefect_server import shapeline
+from tests.prefect_server import create_home, shapeline
 
 SCRIPT = """
 import sys
@@ -42,6 +42,7 @@ print("imported:", "prefect" in sys.modules)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working directory of a user who has no server, and who sets no CI."""
     home = tmp_path_factory.mktemp("managed")
+    create_home(home / "prefect")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT_")]:
             patch.delenv(name)
