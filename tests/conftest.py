@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-# Before XLA is loaded: programs of tests run a few times each, and its default optimization of machine code doubles the time of compiling
-# them. The commands of tests/e2e are compiled as a user's are (tests/prefect_server.py).
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false")
+# Before XLA is loaded: programs of tests run a few times each. Its default optimization of machine code doubles the time of compiling them,
+# and its fusion emitters multiply that of loops, sorts and halves. The commands of tests/e2e are compiled as a user's are (tests/prefect_server.py).
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
+                                   "--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: threads that wait for each other on small tensors take a fifth more CPU
 
 GOLDEN = Path(__file__).with_name("golden")
