@@ -66,7 +66,7 @@ class Interpreter:
                  after: Callable[[Node], None]) -> None:
         self._graph, self._read, self._write, self._after = graph, read, write, after
         self._given: dict[str, Any] = {}  # attributes that a loop passes in
-        self.turns: dict[Any, tuple[Any, Any, Any]] = {}  # iterations of the loops that are not unrolled
+        self.iterations: dict[Any, tuple[Any, Any, Any]] = {}  # iterations of the loops that are not unrolled
 
     def run(self, arguments: list[Any]) -> Any:
         """Return the graph's results on `arguments`, which are in the graph's order."""
@@ -123,7 +123,7 @@ class Interpreter:
     def _call(self, node: Node, given: list[Any]) -> Any:
         if node.kind() == "aten::select" and is_data_dependent(given[2]) and not is_written(node.output()):
             return indexing.select(*given)
-        if node.kind() == "aten::slice" and (window := windows.take_window(given, self.turns)) is not None:
+        if node.kind() == "aten::slice" and (window := windows.take_window(given, self.iterations)) is not None:
             return window
         function = lists.find_function(node.kind(), given) or find_function(node.kind(), given)
         if function is not None:
@@ -179,12 +179,12 @@ class Interpreter:
         """Unroll a loop while its count and condition are known without tensor values or dynamic dims, then run a `Loop`."""
         count, again, *carried = given
         block = next(node.blocks())
-        turn, *inside = block.inputs()
+        iteration, *inside = block.inputs()
         done = 0
 
-        def take_turn() -> None:
+        def start_iteration() -> None:
             nonlocal again, carried, done
-            values[turn.unique()] = done
+            values[iteration.unique()] = done
             for value, one in zip(inside, carried, strict=True):
                 values[value.unique()] = one
             again, *carried = self.block(block, values)
@@ -193,7 +193,7 @@ class Interpreter:
         while not is_dynamic(count) and done < int(count) and not isinstance(again, torch.Tensor) and not is_dynamic(again):
             if not again:
                 return tuple(carried)
-            take_turn()
+            start_iteration()
         if not is_dynamic(count) and done == int(count):
             return tuple(carried)
         try:
@@ -201,7 +201,7 @@ class Interpreter:
         except Unsettled:
             if isinstance(again, torch.Tensor) or not statically_known_true(again) or not statically_known_true(count > done):
                 raise
-        take_turn()  # the first iteration may give the carried values their final types
+        start_iteration()  # the first iteration may give the carried values their final types
         return Loop(self, node, values, done, count, again, carried).run()
 
     def block(self, block: torch._C.Block, values: dict[int, Any]) -> tuple[Any, ...]:

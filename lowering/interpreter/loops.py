@@ -19,7 +19,7 @@ from lowering.interpreter import carried as carry
 from lowering.interpreter import lists
 from lowering.interpreter.lists import OfUnknownLength, Rows
 from lowering.interpreter.machine import Machine
-from lowering.interpreter.state import Changed, State, Turned
+from lowering.interpreter.state import Changed, State, StateChanges
 from lowering.interpreter.values import UNINITIALIZED, to_tensor
 from lowering.torchscript.nodes import find_captured, nodes, outputs, place
 
@@ -52,7 +52,7 @@ class Loop:
                  carried: Sequence[Any]) -> None:
         self._machine, self._node, self._start, self._again = machine, node, start, again
         self._block = next(node.blocks())
-        self._turn, *self._inputs = self._block.inputs()
+        self._iteration, *self._inputs = self._block.inputs()
         self._captured = [unique for unique in find_captured(self._block) if unique in values]
         self._attributes = machine.attributes(self._block, values)
         self._carried = len(carried)
@@ -76,8 +76,8 @@ class Loop:
             with carry.probe(self._state.leaves):
                 given = [self._probe(index, plan) for index in range(len(self._state.leaves))]
                 versions = [carry.write_count(leaf) for leaf in given]
-                again, turned = self._run_iteration(given, plan, carry.unknown_int())
-                more = self._extend_plan(plan, given, versions, turned)
+                again, done = self._run_iteration(given, plan, carry.unknown_int())
+                more = self._extend_plan(plan, given, versions, done)
                 plan.conditional |= again is not True
             for index, value in plan.made.items():
                 self._state.leaves[index] = carry.make_unassigned(value)
@@ -85,11 +85,11 @@ class Loop:
                 return plan
             plan.made.clear()
 
-    def _extend_plan(self, plan: Plan, given: list[Any], versions: list[int | None], turned: Turned) -> bool:
+    def _extend_plan(self, plan: Plan, given: list[Any], versions: list[int | None], done: StateChanges) -> bool:
         """Add the changes of an iteration to the plan, and return whether there was a new one."""
         before = (len(plan.varying), len(plan.written), set(plan.growing))
         problems, unsettled = [], []
-        for index, value in turned.leaves.items():
+        for index, value in done.leaves.items():
             if self._state.leaves[index] is UNINITIALIZED and value is not UNINITIALIZED:
                 plan.made[index] = value
                 continue
@@ -100,8 +100,8 @@ class Loop:
             if is_written or not carry.is_unchanged(given[index], value):
                 plan.varying.add(index)
                 unsettled += self._misfit(index, value)
-        plan.growing.update(turned.added)
-        problems += [problem for added in turned.added.values() for problem in self._unstackable(added)]
+        plan.growing.update(done.added)
+        problems += [problem for added in done.added.values() for problem in self._unstackable(added)]
         if problems:
             raise Unsupported(problems + unsettled)
         if unsettled:
@@ -146,14 +146,14 @@ class Loop:
             return leaf
         return carry.unknown_int() if carry.classify(leaf) == (int,) else to_tensor(leaf)
 
-    def _run_iteration(self, leaves: Sequence[Any], plan: Plan, turn: Any) -> tuple[Any, Turned]:
+    def _run_iteration(self, leaves: Sequence[Any], plan: Plan, iteration: Any) -> tuple[Any, StateChanges]:
         """Run the block once, and return whether the loop goes on and how the state changed."""
         roots, given = self._state.fill(leaves, tuple(plan.growing))
         values = dict(zip(self._captured, roots[self._carried + 1 :], strict=False))
         values |= {value.unique(): root for value, root in zip(self._inputs, roots, strict=False)}
-        values[self._turn.unique()] = turn
-        if not self._is_endless and isinstance(turn, torch.SymInt):
-            self._machine.turns[turn.node.expr] = (turn, self._start, roots[self._carried] - 1)
+        values[self._iteration.unique()] = iteration
+        if not self._is_endless and isinstance(iteration, torch.SymInt):
+            self._machine.iterations[iteration.node.expr] = (iteration, self._start, roots[self._carried] - 1)
         attributes = dict(zip(self._attributes, roots[self._carried + 1 + len(self._captured) :], strict=True))
         with self._machine.reading(attributes) as held_now:
             again, *carried = self._machine.block(self._block, values)
@@ -175,7 +175,7 @@ class Loop:
         return [self._problem(node, f"gives {carry.describe(value)}, whose size differs between iterations", fix)
                 for node, value in made if isinstance(value, torch.Tensor) and free_unbacked_symbols(list(value.shape)) - known]
 
-    def _trace(self, plan: Plan) -> tuple[dict[int, Any], dict[int, torch.Tensor], Turned]:
+    def _trace(self, plan: Plan) -> tuple[dict[int, Any], dict[int, torch.Tensor], StateChanges]:
         """Trace the loop as an operator, and return its results by leaf and the rows of the lists that grew."""
         varying = sorted(plan.varying)
         growing = [] if plan.conditional or self._is_endless else list(plan.growing)
@@ -185,31 +185,33 @@ class Loop:
         condition = [to_tensor(self._again)] if plan.conditional else []
         start = [self._start, *condition, *(to_tensor(self._state.leaves[index]) for index in varying), *buffers]
         counter = self._state.trees[self._carried].index  # type: ignore[union-attr]
-        last: list[Turned] = []
+        last: list[StateChanges] = []
 
         def split(given: Sequence[Any]) -> tuple[Any, Any, list[Any], Sequence[Any]]:
-            turn, *rest = given[: len(start)]
+            iteration, *rest = given[: len(start)]
             again = rest.pop(0) if plan.conditional else None
             leaves = list(self._state.leaves)
             for index, value in zip([*varying, *handed], [*rest[: len(varying)], *given[len(start) :]], strict=True):
                 leaves[index] = value
-            return turn, again, leaves, rest[len(varying) :]
+            return iteration, again, leaves, rest[len(varying) :]
 
         def goes_on(*given: Any) -> Any:
-            turn, again, leaves, _ = split(given)
+            iteration, again, leaves, _ = split(given)
             if self._is_endless:
                 return again.clone()
-            within = turn < leaves[counter]
+            within = iteration < leaves[counter]
             return within if again is None else torch.logical_and(again, to_tensor(within))
 
         def body(*given: Any) -> tuple[Any, ...]:
-            turn, _, leaves, rows = split(given)
+            iteration, _, leaves, rows = split(given)
             for index in plan.written:
                 leaves[index] = leaves[index].clone()
-            again, turned = self._run_iteration(leaves, plan, turn)
-            last[:] = [turned]
-            results = [turn + 1, *([to_tensor(again)] if plan.conditional else []), *(to_tensor(turned.leaves[index]) for index in varying)]
-            results += [self._with_turn(number, buffer, turned.added[number], turn) for number, buffer in zip(growing, rows, strict=True)]
+            again, done = self._run_iteration(leaves, plan, iteration)
+            last[:] = [done]
+            results = [iteration + 1, *([to_tensor(again)] if plan.conditional else [])]
+            results += [to_tensor(done.leaves[index]) for index in varying]
+            results += [self._append_rows(number, buffer, done.added[number], iteration)
+                        for number, buffer in zip(growing, rows, strict=True)]
             return tuple(carry.separate(results, given))
 
         with torch._C._AutoDispatchBelowAutograd():
@@ -225,9 +227,9 @@ class Loop:
         room = torch.zeros([length, *first.shape], dtype=first.dtype)
         return carry.write_rows(room, lists.stack_all(held_before), 0) if held_before else room
 
-    def _with_turn(self, number: int, buffer: torch.Tensor, added: list[Any], turn: Any) -> torch.Tensor:
+    def _append_rows(self, number: int, buffer: torch.Tensor, added: list[Any], iteration: Any) -> torch.Tensor:
         rows = lists.stack_all(added)
-        return carry.write_rows(buffer, rows, lists.length(self._read_before(number, added)) + (turn - self._start) * rows.shape[0])
+        return carry.write_rows(buffer, rows, lists.length(self._read_before(number, added)) + (iteration - self._start) * rows.shape[0])
 
     def _read_before(self, number: int, added: list[Any]) -> list[Any]:
         """Return the elements of a list before the loop, if they fit into one tensor with the appended ones."""
@@ -236,9 +238,9 @@ class Loop:
                    for value in before)
         return list(before) if fits else []
 
-    def _finish(self, plan: Plan, done: tuple[dict[int, Any], dict[int, torch.Tensor], Turned]) -> tuple[Any, ...]:
+    def _finish(self, plan: Plan, done: tuple[dict[int, Any], dict[int, torch.Tensor], StateChanges]) -> tuple[Any, ...]:
         """Apply the loop's effects to lists, attributes and tensors, and return the carried values."""
-        results, rows, turned = done
+        results, rows, last = done
         leaves = [results.get(index, leaf) for index, leaf in enumerate(self._state.leaves)]
         for index in plan.written:
             leaves[index] = self._state.leaves[index].copy_(results[index])
@@ -247,7 +249,7 @@ class Loop:
             if number in rows and self._read_before(number, added):
                 made[number].clear()
             made[number].append(Rows(rows[number]) if number in rows else OfUnknownLength())
-        for number in turned.kept:
+        for number in last.kept:
             made[number] = _replace_content(self._state.containers[number], made[number])
         roots, _ = self._state.fill(leaves, (), made)
         for (name, before), after in zip(self._attributes.items(), roots[len(roots) - len(self._attributes) :], strict=True):

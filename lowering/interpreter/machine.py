@@ -11,7 +11,7 @@ import torch
 class Machine(Protocol):
     """Runs blocks of a graph whose first input is a module. Attributes of the module are given by their full names."""
 
-    turns: dict[Any, tuple[Any, Any, Any]]  # of loops that are not unrolled, by the symbol of the iteration: (index, first, last)
+    iterations: dict[Any, tuple[Any, Any, Any]]  # of loops that are not unrolled, by the symbol of the iteration: (index, first, last)
 
     def block(self, block: torch._C.Block, values: dict[int, Any]) -> tuple[Any, ...]:
         """Run a block whose inputs and captured values are among `values`; return its results."""

@@ -37,7 +37,7 @@ class Changed(Exception):  # holds the root, and its structure before and after
 
 
 @dataclass
-class Turned:
+class StateChanges:
     """The changes of an iteration to a state.
 
     leaves: the new values. added: the values appended to each list. kept: the lists and dicts that are still the same objects.
@@ -81,12 +81,12 @@ class State:
         made = {} if made is None else made
         return [_fill(tree, leaves, growing, made) for tree in self.trees], made
 
-    def find_changes(self, values: Sequence[Any], given: dict[int, Any]) -> Turned:
+    def find_changes(self, values: Sequence[Any], given: dict[int, Any]) -> StateChanges:
         """Return the changes from the roots, whose containers were `given`, to `values`.
 
         Raises Changed if a value has another structure.
         """
-        result = Turned()
+        result = StateChanges()
         for position, (tree, value) in enumerate(zip(self.trees, values, strict=True)):
             _read(tree, value, given, position, result)
         return result
@@ -113,7 +113,7 @@ def _fill(tree: Tree, leaves: Sequence[Any], growing: Sequence[int], made: dict[
     return made[tree.number]
 
 
-def _read(tree: Tree, value: Any, given: dict[int, Any], root: int, result: Turned) -> None:
+def _read(tree: Tree, value: Any, given: dict[int, Any], root: int, result: StateChanges) -> None:
     if isinstance(tree, Leaf):
         if isinstance(value, list | tuple | dict | Rows | Growing):
             raise Changed(root, "a single value", f"a {type(value).__name__}")

@@ -15,10 +15,10 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statica
 from lowering.interpreter.lists import is_data_dependent
 from lowering.ops import indexing
 
-Turns: TypeAlias = Mapping[sympy.Symbol, tuple[Any, Any, Any]]  # the symbol of a loop's iteration -> the iteration, the first, the last
+Iterations: TypeAlias = Mapping[sympy.Symbol, tuple[Any, Any, Any]]  # by the symbol of a loop's iteration: it, the first and the last
 
 
-def take_window(given: list[Any], turns: Turns) -> torch.Tensor | None:
+def take_window(given: list[Any], iterations: Iterations) -> torch.Tensor | None:
     """Return `aten::slice(tensor, dim, start, stop, step)` if it lies inside the tensor in every iteration, else None.
 
     Its length must be the same in every iteration.
@@ -29,27 +29,27 @@ def take_window(given: list[Any], turns: Turns) -> torch.Tensor | None:
     if not is_data_dependent(start) or not is_data_dependent(stop) or step != 1:
         return None
     length = (stop - start).node.maybe_as_int() if isinstance(stop - start, torch.SymInt) else stop - start
-    if length is None or length < 1 or not _holds_always(start, turns, lambda place: place >= 0):
+    if length is None or length < 1 or not _holds_always(start, iterations, lambda place: place >= 0):
         return None
-    if not _holds_always(stop, turns, lambda place: place <= tensor.shape[dim]):
+    if not _holds_always(stop, iterations, lambda place: place <= tensor.shape[dim]):
         return None
     if length == 1:
         return indexing.select(tensor, dim, start).unsqueeze(dim)
     return tensor.index_select(dim, torch.arange(length) + torch.scalar_tensor(start, dtype=torch.int64))
 
 
-def _holds_always(place: torch.SymInt, turns: Turns, holds: Callable[[Any], Any]) -> bool:
+def _holds_always(place: torch.SymInt, iterations: Iterations, holds: Callable[[Any], Any]) -> bool:
     """Return whether a condition holds in every iteration.
 
     It does if it holds in the first and the last one, because `place` is linear in the iteration.
     """
     moving = free_unbacked_symbols(place)
-    if len(moving) != 1 or not moving <= set(turns):
+    if len(moving) != 1 or not moving <= set(iterations):
         return False
     (symbol,) = moving
     factor = place.node.expr.diff(symbol)
     if not factor.is_Integer:
         return False
-    turn, *ends = turns[symbol]
-    offset = place - int(factor) * turn
+    iteration, *ends = iterations[symbol]
+    offset = place - int(factor) * iteration
     return all(statically_known_true(holds(offset + int(factor) * end)) for end in ends)

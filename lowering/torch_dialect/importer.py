@@ -136,8 +136,8 @@ class GraphImporter:
         created = ir.Operation.create("torch.prim.Loop", results=types_, operands=operands, regions=1)
         block = next(node.blocks())
         inside = created.regions[0].blocks.append(self._types.parse("!torch.int"), *types_)
-        turn, *values = block.inputs()
-        self._values[turn.unique()] = inside.arguments[0]
+        iteration, *values = block.inputs()
+        self._values[iteration.unique()] = inside.arguments[0]
         with ir.InsertionPoint(inside):
             for value, argument in zip(values, list(inside.arguments)[1:], strict=True):
                 self._values[value.unique()] = self._as(argument, self._types.convert(value.type()))

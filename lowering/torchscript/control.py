@@ -77,11 +77,11 @@ def _build_loop(builder: Builder, node: Node, body: torch.fx.GraphModule, carrie
     made = [_insert_zeros(builder, node, count, value, result) for value, result in pairs]
     loop, block = _insert_loop(builder, node, count, builder.constant(True), [*carried, *made])
     with builder.inside(block):
-        turn, *values = block.inputs()
-        taken = [_read_row(builder, node, value, turn) for value in stacked]
+        iteration, *values = block.inputs()
+        taken = [_read_row(builder, node, value, iteration) for value in stacked]
         turned = builder.region(body, [*values[: len(carried)], *taken, *more])
         for position, target in enumerate(values[len(carried) :], len(carried)):
-            turned[position] = _write_row(builder, node, target, turned[position], turn)
+            turned[position] = _write_row(builder, node, target, turned[position], iteration)
         _end_iteration(block, builder.constant(True), turned)
     return _add_outputs(loop, node)
 
@@ -104,16 +104,16 @@ def _insert_zeros(builder: Builder, node: Node, count: Value, value: torch.Tenso
     return _insert(builder, node, "aten::full", [listed, *settings], script_type(value))
 
 
-def _write_row(builder: Builder, node: Node, target: Value, row: Value, turn: Value) -> Value:
-    """Insert a copy of `target` with `row` at index `turn` of dim 0."""
-    return _insert(builder, node, "aten::select_scatter", [target, row, builder.constant(0), turn], target.type())
+def _write_row(builder: Builder, node: Node, target: Value, row: Value, iteration: Value) -> Value:
+    """Insert a copy of `target` with `row` at index `iteration` of dim 0."""
+    return _insert(builder, node, "aten::select_scatter", [target, row, builder.constant(0), iteration], target.type())
 
 
-def _read_row(builder: Builder, node: Node, value: Value, turn: Value) -> Value:
-    """Gather slice `turn` of dim 0: a slice at a variable index has no lowering."""
+def _read_row(builder: Builder, node: Node, value: Value, iteration: Value) -> Value:
+    """Gather slice `iteration` of dim 0: a slice at a variable index has no lowering."""
     zero, rest = builder.constant(0), value.type().varyingSizes()[1:]  # type: ignore[attr-defined]
     long = torch._C.TensorType.get().with_dtype(torch.int64)  # type: ignore[attr-defined]
-    place = _insert(builder, node, "prim::NumToTensor", [turn], long.with_sizes([]))
+    place = _insert(builder, node, "prim::NumToTensor", [iteration], long.with_sizes([]))
     places = _insert(builder, node, "aten::unsqueeze", [place, zero], long.with_sizes([1]))
     one_row = value.type().with_sizes([1, *rest])  # type: ignore[attr-defined]
     rows = _insert(builder, node, "aten::index_select", [value, zero, places], one_row)

@@ -66,7 +66,7 @@ def _while(op: Any, rewrite: Rewrite) -> None:
 
     places = [positions.get(value, value) for value in passed]
     if deciding not in positions:
-        rewrite.problems.append(Problem(f"scf.while at {op.location}", "has a condition that no turn changes"))
+        rewrite.problems.append(Problem(f"scf.while at {op.location}", "has a condition that no iteration changes"))
         return
     created = _loop(op, rewrite, list(op.operands), second, places, lambda arguments: arguments[positions[deciding]], end)
     for old_result, place in zip(op.results, places, strict=True):
@@ -83,8 +83,8 @@ def _for(op: Any, rewrite: Rewrite) -> None:
                                   comparison_direction="#stablehlo<comparison_direction LT>")
 
     def end(values: list[Any]) -> list[Any]:
-        turn = list(body.arguments)[len(op.operands) - 2]  # its new form stands behind the block's old arguments
-        return [rewrite.emitter.op("stablehlo.add", [turn, stride], "tensor<i64>"), *values]
+        iteration = list(body.arguments)[len(op.operands) - 2]  # its new form comes after the block's old arguments
+        return [rewrite.emitter.op("stablehlo.add", [iteration, stride], "tensor<i64>"), *values]
 
     body = op.regions[0].blocks[0]
     created = _loop(op, rewrite, [start, *carried], body, list(range(1 + len(carried))), go_on, end)
@@ -96,7 +96,7 @@ def _loop(op: Any, rewrite: Rewrite, initial: Sequence[Any], body: Any, places: 
           go_on: Callable[[list[Any]], Any], end: Callable[[list[Any]], list[Any]]) -> Any:
     """Create a `stablehlo.while` with `initial` values. `places` maps each argument of `body` to a carried value, or to a value.
 
-    A carried tensor must keep its dims: a turn that changes one is a problem.
+    A carried tensor must keep its dims: an iteration that changes one is a problem.
     """
     start = [rewrite.data(value) for value in initial]
     types = [value.type for value in start]
@@ -138,7 +138,7 @@ def _replace(old: Any, new: Any, rewrite: Rewrite) -> None:
 def _check(op: Any, position: int, before: Shape, after: Shape, rewrite: Rewrite) -> None:
     for dim, (one, other) in enumerate(zip(before, after, strict=True)):
         if one != other:
-            cause = f"its carried value {position} has size {_words(one)} in dim {dim} before a turn and {_words(other)} after it"
+            cause = f"its carried value {position} has size {_words(one)} in dim {dim} before an iteration and {_words(other)} after it"
             rewrite.problems.append(Problem(f"loop at {op.location}", cause, "StableHLO's while keeps the shapes that it starts with"))
 
 
