@@ -58,14 +58,14 @@ class Clock:
     def on_export(self) -> Iterator[None]:
         export = torch.export.export
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
+        def export_timed(*args: Any, **kwargs: Any) -> Any:
             began = time.process_time()
             try:
                 return export(*args, **kwargs)
             finally:
                 self.seconds += time.process_time() - began
 
-        torch.export.export = timed
+        torch.export.export = export_timed
         try:
             yield
         finally:
@@ -91,13 +91,13 @@ def torch_mlir(model: Model) -> Any:
     """Run torch_mlir.fx.export_and_import to StableHLO, with its own decompositions and weights in the IR."""
     from torch_mlir import fx
 
-    module, arguments = _made(model)
+    module, arguments = _build(model)
     return fx.export_and_import(module, output_type="stablehlo", dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), **arguments)
 
 
 def onnx(model: Model) -> Any:
     """Run torch.onnx.export(dynamo=True) to an ONNX program in memory."""
-    module, arguments = _made(model)
+    module, arguments = _build(model)
     return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), dynamo=True, verbose=False)
 
 
@@ -105,12 +105,12 @@ def torchax(model: Model) -> Any:
     """Run torchax.export.exported_program_to_stablehlo on an exported program."""
     from torchax.export import exported_program_to_stablehlo  # type: ignore[import-not-found]
 
-    module, arguments = _made(model)
+    module, arguments = _build(model)
     program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), strict=False)
     return exported_program_to_stablehlo(program)[1].mlir_module()
 
 
-def _made(model: Model) -> tuple[torch.nn.Module, dict[str, Any]]:
+def _build(model: Model) -> tuple[torch.nn.Module, dict[str, Any]]:
     return instantiate(model), {**inputs.make(model, model.examples()), **model.constants}
 
 
@@ -122,7 +122,7 @@ OTHERS: dict[str, tuple[Callable[[Model], Any], tuple[str, ...]]] = {
 }
 
 
-def measured(lower: Callable[[Model], Any], model: Model) -> Taken:
+def measure(lower: Callable[[Model], Any], model: Model) -> Taken:
     clock, source = Clock(), reset_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     with clock.on_export():
@@ -152,7 +152,7 @@ def main() -> None:
         for number, one in enumerate((Job(WARM_UP, job.stages), job)):
             folder = options.folder / str(number)
             folder.mkdir(parents=True)
-            taken = measured(OTHERS[options.contender][0], one.model) if options.contender in OTHERS else shapeline(one, folder)
+            taken = measure(OTHERS[options.contender][0], one.model) if options.contender in OTHERS else shapeline(one, folder)
     except Exception as error:  # a contender raises whatever it likes, and that is its row
         raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
     print(json.dumps(asdict(taken)), flush=True)

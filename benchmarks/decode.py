@@ -93,7 +93,7 @@ def measure(kind: str, batch: int, past: int, with_compile: bool) -> Row:
     contenders, failures = {"shapeline": shapeline, "eager": _torch(built.ir, built.ir.module, given)}, {}
     if with_compile:
         try:
-            contenders["torch.compile"] = _compiled(built.ir, given)
+            contenders["torch.compile"] = _compile(built.ir, given)
         except Exception as error:  # noqa: BLE001 - whatever a contender raises is its cell
             failures["torch.compile"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:160]
     compiled = {name: contender.compiled for name, contender in contenders.items()}
@@ -133,7 +133,7 @@ def _torch(built: Built, module: Any, given: Mapping[str, torch.Tensor], compile
     return Contender(prepare, run, compiled)
 
 
-def _compiled(built: Built, given: Mapping[str, torch.Tensor]) -> Contender:
+def _compile(built: Built, given: Mapping[str, torch.Tensor]) -> Contender:
     module = torch.compile(built.module, dynamic=False)
     began = time.process_time()
     contender = _torch(built, module, given)

@@ -96,7 +96,7 @@ def read(folder: Path) -> tuple[Signature, Model]:
     return from_plain(Signature, data["signature"]), from_plain(Model, data["model"])
 
 
-def shape_of(argument: Argument, sizes: Mapping[str, int]) -> tuple[int, ...]:
+def read_shape(argument: Argument, sizes: Mapping[str, int]) -> tuple[int, ...]:
     """Return the shape of an argument at `sizes`."""
     return tuple(evaluation.evaluate(dim, sizes) for dim in argument.dims)
 
@@ -135,7 +135,7 @@ def measure_memory(folder: Path, signature: Signature, platform: str) -> list[tu
 
 def make_value(argument: Argument, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
     """Return a random tensor for an argument: small numbers, and 1 for integers."""
-    dtype, shape = DTYPES[argument.dtype].torch, shape_of(argument, sizes)
+    dtype, shape = DTYPES[argument.dtype].torch, read_shape(argument, sizes)
     if dtype.is_floating_point:
         return (torch.randn(shape, generator=generator) * 0.02).to(dtype)
     return torch.ones(shape, dtype=dtype)
@@ -172,8 +172,8 @@ def measure_speed(folder: Path, signature: Signature, model: Model, platform: st
     runs.hold(weights)
     rows = []
     for sizes in POINTS[kwargs["architecture"]]:
-        given = {argument.name: torch.randint(0, 1000, shape_of(argument, sizes)) if argument.name == "input_ids"
-                 else torch.ones(shape_of(argument, sizes), dtype=torch.int64) for argument in signature.inputs}
+        given = {argument.name: torch.randint(0, 1000, read_shape(argument, sizes)) if argument.name == "input_ids"
+                 else torch.ones(read_shape(argument, sizes), dtype=torch.int64) for argument in signature.inputs}
         values = [weights[argument.name] if argument.kind != "input" else given[argument.name] for argument in signature.arguments]
         there = {name: value.to(cuda) for name, value in given.items()}
         for precision in ("highest", "default") if dtype is torch.float32 else ("default",):

@@ -141,13 +141,13 @@ def _runs(name: str, program: Program, built: Built, at: Mapping[str, int], with
     values = arguments(program.signature, program.weights, given)
     device = xla.Xla("cpu")
     device.hold(program.weights)
-    offer("shapeline", lambda: _compiled(device, mlir.text(program.ir, elide=None), values))
+    offer("shapeline", lambda: _compile(device, mlir.text(program.ir, elide=None), values))
     offer("torch_mlir static", lambda: _static(device, name, at, given))
     offer("torchax", lambda: _torchax(device, module, model, given))
     if with_compile:
         torch._dynamo.reset()
-        offer("torch.compile", lambda: _called(torch.compile(module, dynamic=False), model, given))
-    offer("eager", lambda: _called(module, model, given))
+        offer("torch.compile", lambda: _make_call(torch.compile(module, dynamic=False), model, given))
+    offer("eager", lambda: _make_call(module, model, given))
     return runs
 
 
@@ -158,10 +158,10 @@ def _cause(error: Exception) -> str:
 def _torchax(device: xla.Xla, module: torch.nn.Module, model: Model, given: Mapping[str, torch.Tensor]) -> Run:
     text, values, weights = torchax_export.export(module, model, given)
     device.hold({str(place): value for place, value in enumerate(values[:weights])})
-    return _compiled(device, text, values)
+    return _compile(device, text, values)
 
 
-def _compiled(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
+def _compile(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
     executable = device.compile(shape_refinement.refine(text, [(value.dtype, tuple(value.shape)) for value in values]))
     return lambda: device.execute(executable, values)
 
@@ -172,10 +172,10 @@ def _static(device: xla.Xla, name: str, at: Mapping[str, int], given: Mapping[st
     if problems := driver.legalize(program.ir, program.signature, with_assertions=False):  # scalar constants of other dialects are left even here
         raise Unsupported(problems)
     device.hold(program.weights)
-    return _compiled(device, mlir.text(portable.to_hlo(program.ir), elide=None), arguments(program.signature, program.weights, given))
+    return _compile(device, mlir.text(portable.to_hlo(program.ir), elide=None), arguments(program.signature, program.weights, given))
 
 
-def _called(module: Any, model: Model, given: Mapping[str, torch.Tensor]) -> Run:
+def _make_call(module: Any, model: Model, given: Mapping[str, torch.Tensor]) -> Run:
     def run() -> Any:
         with torch.no_grad():
             return module(**given, **model.constants)

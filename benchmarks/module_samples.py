@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from benchmarks.op_samples import LOOKED_AT, Sample, calls, ordered, word
+from benchmarks.op_samples import LOOKED_AT, Sample, calls, sort_samples, word
 from lowering import types
 from lowering.model import LOSS
 
@@ -57,10 +57,10 @@ def columns() -> tuple[str, ...]:
 
 
 def samples(name: str, column: str) -> list[Sample]:
-    """Return the samples of a module in a dtype and mode, in the order of `op_samples.ordered`."""
+    """Return the samples of a module in a dtype and mode, in the order of `op_samples.sort_samples`."""
     torch.manual_seed(0)
     dtype, mode = column.split()
-    return [replace(sample, dtype=column) for sample in ordered(_usable(name, dtype, mode == "train"))]
+    return [replace(sample, dtype=column) for sample in sort_samples(_usable(name, dtype, mode == "train"))]
 
 
 def _usable(name: str, dtype: str, trains: bool) -> Iterator[Sample]:

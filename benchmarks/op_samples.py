@@ -107,12 +107,12 @@ def supports(name: str, dtype: str) -> bool:
 
 
 def samples(name: str, dtype: str) -> list[Sample]:
-    """Return the samples of an op, in the order of `ordered`."""
+    """Return the samples of an op, in the order of `sort_samples`."""
     torch.manual_seed(0)
-    return ordered(_usable(name, dtype))
+    return sort_samples(_usable(name, dtype))
 
 
-def ordered(found: Iterable[Sample]) -> list[Sample]:
+def sort_samples(found: Iterable[Sample]) -> list[Sample]:
     """Sort samples: the one with the most dims that can be dynamic, those that differ in their other arguments, then the rest."""
     first: dict[str, Sample] = {}
     rest = [sample for sample in sorted(found, key=_dynamic_dims, reverse=True) if first.setdefault(sample.constants, sample) is not sample]

@@ -102,7 +102,7 @@ def page(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject = O
         "",
         f"| op | {subject.unit}s of PyTorch that need it |",
         "|---|---|",
-        *_refused(trials),
+        *_list_refused(trials),
         "",
         f"## Every {subject.unit}",
         "",
@@ -124,7 +124,7 @@ def _describe_capacity(trials: Sequence[Trial]) -> list[str]:
             "does with `stages.export.data_sizes=capacity`."] if refused else []
 
 
-def _refused(trials: Sequence[Trial]) -> list[str]:
+def _list_refused(trials: Sequence[Trial]) -> list[str]:
     users: dict[str, set[str]] = defaultdict(set)
     for trial in trials:
         if trial.outcome == "unsupported":

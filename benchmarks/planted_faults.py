@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.planted_contracts import CONTRACTS
 from benchmarks.planted_ops import OPS
-from benchmarks.planting import Fault, both, cleaned, off, row, rule, swap, without
+from benchmarks.planting import Fault, both, clean, off, row, rule, swap, without
 from lowering.ir import mlir, portable
 from lowering.numerics import packaging
 from lowering.ops import attention, decompositions, division, indexing, padding, reductions
@@ -198,9 +198,9 @@ VALUES = (
     Fault("positions counted instead of read", "never varies", "fields", swap(r'( +%\w+ = "mhlo\.gather"\(%arg1, )%arg4', _PLACES + r"\1%pi")),
     Fault("left padding read as right padding", "never varies", "fields", swap(r"( +%\w+ = mhlo\.convert )%arg6 : \(tensor<\?x\?xi64>\)",
           _MASK + r"\1%pm : (tensor<?x?xi1>)")),
-    Fault("NaN becomes 0", "values", "sizes", cleaned(3, "nan")),
-    Fault("infinity becomes the largest float", "values", "sizes", cleaned(3, "inf")),
-    Fault("0 becomes 1", "values", "sizes", cleaned(3, "zero")),
+    Fault("NaN becomes 0", "values", "sizes", clean(3, "nan")),
+    Fault("infinity becomes the largest float", "values", "sizes", clean(3, "inf")),
+    Fault("0 becomes 1", "values", "sizes", clean(3, "zero")),
 )
 
 

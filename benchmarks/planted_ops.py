@@ -33,7 +33,7 @@ _TRUNCATED = r"""    %pi = "mhlo.bitcast_convert"(\2) : (tensor<?x4xf32>) -> ten
     \1 = mhlo.convert %pf : """
 
 
-def _narrowed(op: str, element: str = "") -> str:
+def _narrow(op: str, element: str = "") -> str:
     """Return the text of an op whose 64-bit integers pass through 32 bits; it takes the place of group 1."""
     wide, narrow = f"tensor<{element}i64>", f"tensor<{element}i32>"
     return f"    %pw = {op}\n    %pn = mhlo.convert %pw : ({wide}) -> {narrow}\n    \\1 = mhlo.convert %pn : ({narrow}) -> {wide}"
@@ -93,8 +93,8 @@ INTEGERS = (
     Fault("negative indices not counted from the end", "integer", "integers", swap(rf"mhlo.select (%\w+), (%\w+), %arg1 : tensor<\?xi1>, {_WIDE}",
           r"mhlo.select \1, %arg1, %arg1 : tensor<?xi1>, tensor<?xi64>")),
     Fault("the last of equal elements instead of the first", "integer", "integers", swap(r"mhlo.minimum (%arg\w+), (%arg\w+) : tensor<i64>", r"mhlo.maximum \1, \2 : tensor<i64>")),
-    Fault("a product in 32 bits", "integer", "integers", swap(rf"    (%\w+) = (mhlo.multiply %arg1, %\w+ : {_WIDE})", _narrowed(r"\2", "?x"))),
-    Fault("a sum in 32 bits", "integer", "integers", swap(r"    (%\w+) = (mhlo.reduce\(.*applies mhlo.add.*)", _narrowed(r"\2"))),
+    Fault("a product in 32 bits", "integer", "integers", swap(rf"    (%\w+) = (mhlo.multiply %arg1, %\w+ : {_WIDE})", _narrow(r"\2", "?x"))),
+    Fault("a sum in 32 bits", "integer", "integers", swap(r"    (%\w+) = (mhlo.reduce\(.*applies mhlo.add.*)", _narrow(r"\2"))),
     Fault("a bound that counts as below itself", "integer", "integers", swap(r"mhlo.compare LT, (%arg1, %\w+), SIGNED : (.*)\n(.*)mhlo.dynamic_broadcast_in_dim(.*)\n(.*)mhlo.multiply",
           r'mhlo.compare LE, \1, SIGNED : \2\n\3mhlo.dynamic_broadcast_in_dim\4\n\5mhlo.multiply')),
 )  # fmt: skip
@@ -128,7 +128,7 @@ SIZES = (
     Fault("branches exchanged", "size", "guarded", swap(r"mhlo.compare LT, (%\w+), (%\w+) :(.*)\n(.*)reshape", r"mhlo.compare GE, \1, \2 :\3\n\4reshape")),
     Fault("a condition that holds one size too early", "size", "guarded", swap(r"mhlo.compare LT, (%\w+), (%\w+) :(.*)\n(.*)reshape", r"mhlo.compare LE, \1, \2 :\3\n\4reshape"),
           classes=("size condition",)),
-    Fault("a product of sizes in 32 bits", "size", "counts", swap(r"    (%\w+) = (mhlo.multiply (%\w+), (%\w+) : tensor<i64>)(?=\n.*compare)", _narrowed(r"\2")),
+    Fault("a product of sizes in 32 bits", "size", "counts", swap(r"    (%\w+) = (mhlo.multiply (%\w+), (%\w+) : tensor<i64>)(?=\n.*compare)", _narrow(r"\2")),
           classes=("m = max, n = max", "n = max")),
     Fault("a size taken for another", "size", "counts", swap(r'(%\w+) = "mhlo.get_dimension_size"\(%arg0\) <\{dimension = 0 : i64\}>', r'\1 = "mhlo.get_dimension_size"(%arg0) <{dimension = 1 : i64}>')),
 )  # fmt: skip

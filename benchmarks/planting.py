@@ -140,14 +140,14 @@ def off(result: int, by: float = 0.0, times: float = 1.0, only: Literal["all", "
             scaled = planter.add(f"mhlo.multiply {value}, {planter.wide(factor, element, value, type_)} : {type_}")
             change = planter.add(f"mhlo.add {change}, {scaled} : {type_}")
         if only != "all":
-            change = _restricted(planter, change, only, limit, value, type_, element)
+            change = _restrict(planter, change, only, limit, value, type_, element)
         planter.values[result] = planter.add(f"mhlo.add {value}, {change} : {type_}")
         return planter.done()
 
     return edit
 
 
-def _restricted(planter: Planter, change: str, only: str, limit: float, value: str, type_: str, element: str) -> str:
+def _restrict(planter: Planter, change: str, only: str, limit: float, value: str, type_: str, element: str) -> str:
     bools = type_.replace(f"x{element}>", "xi1>")
     if only == "first":
         rank = type_.count("x")
@@ -166,7 +166,7 @@ def _restricted(planter: Planter, change: str, only: str, limit: float, value: s
     return planter.add(f"mhlo.select {chosen}, {change}, {zero} : {bools}, {type_}")
 
 
-def cleaned(result: int, word: Literal["nan", "inf", "zero"]) -> Callable[[str], str]:
+def clean(result: int, word: Literal["nan", "inf", "zero"]) -> Callable[[str], str]:
     """Replace NaN by 0, infinity by the largest float, or 0 by 1 in result `result`."""
 
     def edit(text: str) -> str:

@@ -78,15 +78,15 @@ def fan(symbols: int) -> dict[str, Any]:
     }
 
 
-def widened(upper: int) -> dict[str, Any]:
+def widen(upper: int) -> dict[str, Any]:
     declared = encoder(4, WIDTH)
     return {**declared, "symbols": {name: {"min": 1, "max": upper} for name in declared["symbols"]}}
 
 
-def declared(quick: bool) -> Iterator[tuple[str, int, dict[str, Any]]]:
+def declare(quick: bool) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Yield axis, value, and the model as a file of configs/model would declare it."""
     yield from (("depth", depth, encoder(depth, WIDTH)) for depth in (QUICK_DEPTHS if quick else DEPTHS))
-    yield from (("range", upper, widened(upper)) for upper in (WIDTHS[::2] if quick else WIDTHS))
+    yield from (("range", upper, widen(upper)) for upper in (WIDTHS[::2] if quick else WIDTHS))
     yield from (("symbols", count, fan(count)) for count in (SYMBOLS[::4] if quick else SYMBOLS))
 
 
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no axis {', '.join(unknown)}; there are {', '.join(AXES)}")
     print(", ".join(f"{name} {value}" for name, value in versions().items()))
     points = []
-    for axis, value, model in declared(options.quick):
+    for axis, value, model in declare(options.quick):
         if axis in axes:
             points.append(measure(axis, value, model, options.repeat or (1 if options.quick else 3)))
             print_point(points[-1])
