@@ -5,7 +5,7 @@ torch-mlir gives every element its full coordinates, most of which count the ele
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,48 @@ class Places:
         return movement.broadcast(source, tuple(place for _, place in kept), shape, rewrite)
 
 
+@dataclass(frozen=True)
+class Windows:
+    """The windows that a gather reads, or a scatter writes.
+
+    positions: of each dim of the operand that windows have, in the tensor of all windows, which has `rank` dims. The positions are in the
+        order of the dims. The other dims of the operand are `collapsed`: each index reads one element of them.
+    """
+
+    positions: Mapping[int, int]
+    collapsed: tuple[int, ...]
+    rank: int
+
+    @staticmethod
+    def read(operand: ex.Shape, collapsed: Sequence[int], offsets: Sequence[int], rank: int) -> Windows:
+        """Return the windows of an operand. offsets: the dims that the windows have in the tensor of all windows."""
+        dims = [dim for dim in range(len(operand)) if dim not in collapsed]
+        return Windows(dict(zip(dims, offsets, strict=True)), tuple(collapsed), rank)
+
+    def widen(self, operand: ex.Shape, places: Places, rewrite: Rewrite) -> tuple[Windows, dict[int, int | None]]:
+        """Return windows over the dims whose columns count their elements, and the columns that are then not needed.
+
+        Each of these columns comes with the batch dim that the windows cover. A column of a dim of size one is not needed: its index is 0,
+        and it has no batch dim. One column is kept.
+        """
+        batch = [position for position in range(self.rank) if position not in self.positions.values()]
+        wide = dict(self.positions)
+        removed: dict[int, int | None] = {}
+        for column, dim in enumerate(places.dims):
+            if len(removed) == len(places.dims) - 1:
+                break
+            if operand[dim] == ex.ONE:
+                removed[column] = None
+                continue
+            axis = places.counts(column, rewrite) if dim in self.collapsed else None
+            if axis is None or axis in removed.values() or not (operand[dim] - places.batch[axis]).is_at_least(0):
+                continue
+            tried = {**wide, dim: batch[axis]}
+            if [tried[dim] for dim in sorted(tried)] == sorted(tried.values()):
+                wide, removed[column] = tried, axis
+        return Windows(wide, tuple(dim for dim in self.collapsed if dim not in wide), self.rank), removed
+
+
 def _find_broadcast(column: Any, rewrite: Rewrite) -> tuple[Any, movement.Move] | None:
     """Return what a column broadcasts, and how, seen through a reshape that only inserts dims of size one."""
     move = movement.Move.find(column, rewrite)
@@ -122,21 +164,19 @@ def widen_gather(op: Any, rewrite: Rewrite) -> None:
     read = known.values(op.operands[2]) if len(op.operands) > 2 else tuple(ex.number(size) for size in integers(op, "slice_sizes"))
     if read is None:
         return
-    collapsed, offsets = list(numbers.collapsed_slice_dims), list(numbers.offset_dims)
-    window = dict(zip([dim for dim in range(len(source)) if dim not in collapsed], offsets, strict=True))
-    removed = _choose(places, source, window, collapsed, offsets, len(result), rewrite)
+    windows = Windows.read(source, numbers.collapsed_slice_dims, numbers.offset_dims, len(result))
+    windows, removed = windows.widen(source, places, rewrite)
     if not removed:
         return
     sizes = list(read)
     for column, axis in removed.items():
         sizes[places.dims[column]] = ex.ONE if axis is None else places.batch[axis]
     chosen = [dim for column, dim in enumerate(places.dims) if column not in removed]
-    collapsed = [dim for dim in collapsed if dim not in window]
     rewrite.emitter.here = op
     with ir.InsertionPoint(op), op.location:
         indices = places.without(removed, rewrite)
         vector = places.count_left(removed)
-        attribute = hlo.GatherDimensionNumbers.get(sorted(window.values()), collapsed, [], [], chosen, vector)
+        attribute = hlo.GatherDimensionNumbers.get(sorted(windows.positions.values()), windows.collapsed, [], [], chosen, vector)
         attributes = {"dimension_numbers": attribute, "indices_are_sorted": ir.BoolAttr.get(False)}
         operands = [op.operands[0], indices]
         if is_static(tuple(sizes)):
@@ -159,40 +199,13 @@ def widen_scatter(op: Any, rewrite: Rewrite) -> None:
     if places is None:
         return
     target, updates = (rewrite.known.dims(op.operands[position]) for position in (0, 2))
-    inserted, offsets = list(numbers.inserted_window_dims), list(numbers.update_window_dims)
-    window = dict(zip([dim for dim in range(len(target)) if dim not in inserted], offsets, strict=True))
-    removed = _choose(places, target, window, inserted, offsets, len(updates), rewrite)
+    windows = Windows.read(target, numbers.inserted_window_dims, numbers.update_window_dims, len(updates))
+    windows, removed = windows.widen(target, places, rewrite)
     if not removed:
         return
     chosen = [dim for column, dim in enumerate(places.dims) if column not in removed]
     rewrite.emitter.here = op
     with ir.InsertionPoint(op), op.location:
         op.operands[1] = places.without(removed, rewrite)
-    inserted = [dim for dim in inserted if dim not in window]
     op.attributes["scatter_dimension_numbers"] = hlo.ScatterDimensionNumbers.get(
-        sorted(window.values()), inserted, [], [], chosen, places.count_left(removed))
-
-
-def _choose(places: Places, operand: ex.Shape, window: dict[int, int], single: list[int], offsets: list[int], rank: int,
-            rewrite: Rewrite) -> dict[int, int | None]:
-    """Return the columns that are not needed, with the batch dim that a window covers, and add the dims of these columns to `window`.
-
-    A column of a dim of size one is not needed: its index is 0. window: position of each dim of the windows in the tensor of all windows,
-    of `rank` dims; single, offsets: the dims of the operand that are not in it, and its values. The positions are in the order of the
-    dims, and one column is kept.
-    """
-    batch = [position for position in range(rank) if position not in offsets]
-    removed: dict[int, int | None] = {}
-    for column, dim in enumerate(places.dims):
-        if len(removed) == len(places.dims) - 1:
-            break
-        if operand[dim] == ex.ONE:
-            removed[column] = None
-            continue
-        axis = places.counts(column, rewrite) if dim in single else None
-        if axis is None or axis in removed.values() or not (operand[dim] - places.batch[axis]).is_at_least(0):
-            continue
-        tried = {**window, dim: batch[axis]}
-        if [tried[dim] for dim in sorted(tried)] == sorted(tried.values()):
-            window[dim], removed[column] = batch[axis], axis
-    return removed
+        sorted(windows.positions.values()), windows.collapsed, [], [], chosen, places.count_left(removed))
