@@ -177,6 +177,7 @@ class Model:
     quantization: how the module is quantized, after that conversion.
     buckets: sizes of every symbol, for each combination of which the package holds a static program too.
     capacities: of sizes that data decide, by torch's symbol (`u0`) or by user line (`model.py:42`).
+    traced: the sizes at which `null` dims are traced, keyed `input[position]`. The others are traced at primes, each at one of its own.
     twin: of a model without weights, what is different in `kwargs` of the factory of the small model that is verified in its place (None:
         what follows from its config).
 
@@ -203,6 +204,7 @@ class Model:
     after: Model | None = None
     dtype: str | None = None
     quantization: Quantization | None = advised("for example {scheme: int8_weight_only}", default=None)
+    traced: Mapping[str, int] = field(default_factory=dict)
     twin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

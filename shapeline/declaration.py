@@ -53,7 +53,7 @@ def declare(
     if reading.problems:
         raise ConfigError(reading.problems)
     factory = {recipe.TARGET: f"{type(module).__module__}.{type(module).__qualname__}"}  # for the record: the module itself is at hand
-    model = Model(name, factory, inputs, reading.choose_examples(), constants)
+    model = Model(name, factory, inputs, reading.choose_examples(), constants, traced=reading.traced)
     if problems := find_problems(model, name):
         raise ConfigError(problems)
     return model
@@ -102,12 +102,13 @@ def _name_specs(dynamic_shapes: Any, arguments: Mapping[str, Any]) -> Mapping[st
 
 @dataclasses.dataclass
 class _Reading:
-    """Collects leaves, symbols with the sizes at which they were seen, and problems."""
+    """Collects leaves, symbols and `Dim.AUTO` dims with the sizes at which they were seen, and problems."""
 
     symbols: dict[str, Symbol]
     fills: dict[str, Fill]
     leaves: list[str] = dataclasses.field(default_factory=list)
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    traced: dict[str, int] = dataclasses.field(default_factory=dict)
     problems: list[Problem] = dataclasses.field(default_factory=list)
 
     def read(self, value: Any, spec: Spec, name: str, place: str) -> Any:
@@ -185,8 +186,12 @@ class _Reading:
         if isinstance(given, str):
             return self._note_size(given, size, place)
         hint = getattr(getattr(given, "type", None), "name", None)  # Dim.AUTO, Dim.STATIC, Dim.DYNAMIC(min=..., max=...)
-        if hint in ("STATIC", "AUTO"):
-            return size if hint == "STATIC" else None
+        if hint == "STATIC":
+            return size
+        if hint == "AUTO":
+            if size > 1:  # torch.export would take a dim of 0 or 1 for a constant
+                self.traced[place] = size
+            return None
         if hint == "DYNAMIC":
             name = "_".join(filter(str.isidentifier, place.rstrip("]").replace("[", ".d").split(".")))
             self._add(name, given.min, given.max, place)

@@ -18,14 +18,14 @@ FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
 
 
 def choose_flexible_sizes(model: Model) -> dict[str, int]:
-    """Return the example size of every `null` dim, keyed `input[position]`: primes that no other dim is traced at."""
+    """Return the example size of every `null` dim, keyed `input[position]`: the model's own, or a prime that no other dim is traced at."""
     dims = {f"{name}[{position}]": dim for name, declared in model.leaves.items() for position, dim in enumerate(declared.dims())}
     places = [place for place, dim in dims.items() if dim is None]
     if not places:
         return {}
-    taken = set(model.examples().values())
+    taken = {*model.examples().values(), *model.traced.values()}
     free = [prime for prime in FLEXIBLE if prime not in taken]
-    return {place: free[index % len(free)] for index, place in enumerate(places)}
+    return {place: model.traced.get(place, free[index % len(free)]) for index, place in enumerate(places)}
 
 
 def compute_shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

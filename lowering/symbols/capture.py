@@ -28,6 +28,7 @@ from lowering.symbols.events import Event, read_structured, read_text
 
 SHAPES = "torch.fx.experimental.symbolic_shapes"
 TRACE = "torch.__trace"
+FAKE_TENSORS = "torch._subclasses.fake_tensor"
 FAILURES_KEPT = 10
 FRAME = 1 << 30  # of the compile id of code that this capture traces outside of Dynamo, which counts its frames from 0
 
@@ -86,6 +87,7 @@ class Capture:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_listen(SHAPES, _ShapesReader(self.log), passing=True))
             stack.enter_context(_listen(TRACE, _TraceReader(self.log), passing=False))
+            stack.enter_context(_drop_tracebacks(FAKE_TENSORS))
             if CompileContext.current_compile_id() is None:  # otherwise torch walks the whole stack at each event, only to find no id
                 stack.enter_context(compile_context(CompileContext(CompileId(frame_id=FRAME, frame_compile_id=0))))
             if self.log.settings.extended_debug:
@@ -146,6 +148,21 @@ class _Passing(logging.Handler):
                 handler.handle(record)
         if self.parent is not None:
             self.parent.callHandlers(record)
+
+
+@contextlib.contextmanager
+def _drop_tracebacks(name: str) -> Iterator[None]:
+    """Drop the logger's records of exceptions: they are raised too, and the failure reports them with the model's line."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.exc_info
+
+    logger = logging.getLogger(name)
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 @contextlib.contextmanager

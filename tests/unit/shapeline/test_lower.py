@@ -156,6 +156,17 @@ def test_dims_are_taken_in_all_of_torchs_forms(shapes: Any, symbols: Any, dims: 
     assert {name: (bound.min, bound.max) for name, bound in found.symbols.items()} == ranges
 
 
+def test_automatic_dims_are_related_as_torch_export_relates_them() -> None:
+    class Multiply(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            return (x + y) @ weight
+
+    automatic = {0: Dim.AUTO, 1: Dim.AUTO}
+    lowered = shapeline.lower(Multiply(), (torch.rand(3, 5), torch.rand(3, 5), torch.rand(5, 2)), dynamic_shapes=(automatic, automatic, None))
+    assert [argument.dims for argument in lowered.signature.inputs] == [("x_0", 5), ("x_0", 5), (5, 2)]
+    compare(lowered, Multiply(), torch.rand(7, 5), torch.rand(7, 5), torch.rand(5, 2))
+
+
 def test_additional_inputs_say_which_dims_differ() -> None:
     assert shapeline.lower(Double(), (X,), dynamic_shapes=add(), until="exported").signature.inputs[0].dims[1] == 4
 

@@ -20,7 +20,7 @@ from torch._logging._internal import LazyTraceHandler
 
 from lowering.model import Symbol
 from lowering.symbols import recording, trace
-from lowering.symbols.capture import SHAPES, TRACE, capture
+from lowering.symbols.capture import FAKE_TENSORS, SHAPES, TRACE, capture
 from lowering.symbols.events import TEXT
 from lowering.symbols.selftest import run_self_test
 from tests.unit.models import symbol_models as models
@@ -69,6 +69,19 @@ def test_other_handlers_get_what_their_level_let_through_and_no_more() -> None:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def test_the_traceback_of_an_export_that_fails_is_raised_and_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, text = logging.getLogger(FAKE_TENSORS), io.StringIO()
+    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(text)])
+    arguments = torch.randn(3), torch.randn(4)
+    with pytest.raises(RuntimeError, match="broadcast"):
+        torch.export.export(models.Shared(), arguments)
+    assert "Traceback" in text.getvalue()
+    text.truncate(0)
+    with pytest.raises(RuntimeError, match="broadcast"), capture():
+        torch.export.export(models.Shared(), arguments)
+    assert text.getvalue() == ""
 
 
 def test_a_logger_that_a_logging_configuration_disabled_is_read_all_the_same() -> None:
