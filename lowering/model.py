@@ -177,11 +177,11 @@ class Model:
     quantization: how the module is quantized, after that conversion.
     buckets: sizes of every symbol, for each combination of which the package holds a static program too.
     capacities: of sizes that data decide, by torch's symbol (`u0`) or by user line (`model.py:42`).
-    traced: the sizes at which `null` dims are traced, keyed `input[position]`. The others are traced at primes, each at one of its own.
     twin: of a model without weights, what is different in `kwargs` of the factory of the small model that is verified in its place (None:
         what follows from its config).
 
-    A symbol with a single size is written into the shapes, and is not among the symbols then.
+    A symbol with a single size is written into the shapes, and is not among the symbols then. `traced` has sizes at which `null` dims are
+    traced, keyed `input[position]`; the others are traced at primes, each at one of its own.
     """
 
     name: str

@@ -182,7 +182,7 @@ ModelConfig = make_dataclass("ModelConfig", [
     ("inputs", Mapping[str, Tree], advised("for example {x: {dtype: float32, shape: [batch, 16]}}", default_factory=dict)),
     *((item.name, get_type_hints(Model)[item.name],
        field(default=item.default, default_factory=item.default_factory, metadata=item.metadata))
-      for item in fields(Model) if item.name not in ("name", "entry", "factory", "inputs", "after")),
+      for item in fields(Model) if item.name not in ("name", "entry", "factory", "inputs", "after", "traced")),
     ("entries", Mapping[str, Entry | None], advised("for example {encoder: {method: model.encoder}}", default_factory=dict)),
     ("stages", Mapping[str, Mapping[str, Any] | None], advised(STAGES, default_factory=dict)),
 ], frozen=True)

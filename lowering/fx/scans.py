@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils._sympy.numbers import int_oo
 
 from lowering.ops import symbolic
 
@@ -29,7 +28,8 @@ def _extend(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return `original`, the scan of leaves along their dim 0, with steps of doubled length for a dynamic dim that has a maximum."""
 
     def scan(operator: Callable[..., Any], leaves: Sequence[torch.Tensor], dim: int = 0, additional_inputs: Sequence[Any] = ()) -> Any:
-        largest = _find_largest(leaves[0].shape[0])
+        size = leaves[0].shape[0]
+        largest = symbolic.find_largest(size) if isinstance(size, torch.SymInt) else None
         if dim != 0 or largest is None:
             return original(operator, leaves, dim, additional_inputs)
         return scan_by_doubling(lambda *pair: operator(*pair, *additional_inputs), leaves, largest)
@@ -54,11 +54,3 @@ def scan_by_doubling(operator: Callable[..., Any], leaves: Sequence[torch.Tensor
                  for leaf, new in zip(found, combined, strict=True)]  # fmt: skip
         step *= 2
     return found
-
-
-def _find_largest(size: Any) -> int | None:
-    """Return the largest value of a symbolic size; None for an int, or if it has no maximum."""
-    if not isinstance(size, torch.SymInt):
-        return None
-    upper = symbolic.find_range(size).upper
-    return None if upper is int_oo or upper >= sys.maxsize - 1 else int(upper)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any
 
 import torch
+from torch.utils._sympy.numbers import int_oo
 
 # Kinds by target. TorchScript selects the overload (int, float, bool, Scalar) by the types of the operands.
 KINDS: dict[Any, str] = {
@@ -63,3 +65,11 @@ def find_kind(target: Any) -> str | None:
 def find_range(size: torch.SymInt) -> Any:
     """Return the range of a symbolic size, `lower` to `upper`, by those of its symbols."""
     return size.node.shape_env.bound_sympy(size.node.expr)
+
+
+def find_largest(size: int | torch.SymInt) -> int | None:
+    """Return the largest value of a size; None if it has no maximum."""
+    if not isinstance(size, torch.SymInt):
+        return size
+    upper = find_range(size).upper
+    return None if upper is int_oo or upper >= sys.maxsize - 1 else int(upper)

@@ -9,7 +9,7 @@ from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize.inference import iotas, matchers, shapes
 from lowering.legalize.inference.known import is_static
-from lowering.legalize.patterns import adjacent, dots, heads, identities, movement, windows
+from lowering.legalize.patterns import adjacent, dots, heads, identities, movement, padding, windows
 from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.rules import Rules
 from lowering.sizes import expression as ex
@@ -192,7 +192,7 @@ def _first(op: Any, rewrite: Rewrite, *ways: Pattern) -> None:
 
 @_fold("stablehlo.real_dynamic_slice")
 def _slice(op: Any, rewrite: Rewrite) -> None:
-    """Remove a slice of everything, and make it static if start, limit, stride and source are ints."""
+    """Remove a slice of everything or of what a padding adds, and make it static if start, limit, stride and source are ints."""
     source, result = op.operands[0], op.results[0]
     starts, limits, strides = [rewrite.known.values(operand) for operand in op.operands[1:]]
     if starts is None or limits is None or strides is None:
@@ -203,6 +203,8 @@ def _slice(op: Any, rewrite: Rewrite) -> None:
         named = {"start_indices": starts, "limit_indices": limits, "strides": strides}
         attributes = {name: ir.DenseI64ArrayAttr.get([bound.constant for bound in group]) for name, group in named.items()}
         _create(op, "stablehlo.slice", [source], rewrite, **attributes)
+    elif all(stride == ex.ONE for stride in strides):
+        padding.cut(op, starts, limits, rewrite)
 
 
 @_fold("stablehlo.dynamic_iota")
