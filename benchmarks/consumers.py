@@ -5,7 +5,7 @@ IREE, where it is installed) at the cheapest points; the results are compared wi
 shape assertions (there should be none but the model's own), and at which sizes each consumer agrees.
 
 The interpreter computes one product after the other. Points with more products than the limit are left out, and a sample takes the next job of the
-suite in place of one whose cheapest points are all beyond it; the rows say so.
+suite in place of one that has too few points below it; the rows say so.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
             except ShapelineError as error:
                 calls, cells = [], [f"not lowered: {error.problems[0]}"[:120], ""]
             print(f"| {job.id} | {', '.join(calls) or 'none'} | {' | '.join(cells)} | {time.process_time() - start:.1f} |", flush=True)
-            if not (options.sample and cells[0].startswith(BEYOND)):
+            if not (options.sample and BEYOND in cells[0]):
                 break
 
 
@@ -104,9 +104,8 @@ def describe(form: Program, pair: Pair, bench: Bench, wanted: int, limit: int) -
         message = message or cell.message
         if len(agreed) == wanted or not agreed:  # the first point is the cheapest
             break
-    if not agreed:
-        return f"{BEYOND}: {' '.join(message.split())[:160]}"
-    return f"agrees at {'; '.join(agreed)}"
+    ran = [f"agrees at {'; '.join(agreed)}"] if agreed else []
+    return "; ".join([*ran, *([f"{BEYOND}: {' '.join(message.split())[:160]}"] if message and len(agreed) < wanted else [])])
 
 
 if __name__ == "__main__":

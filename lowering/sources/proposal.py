@@ -123,7 +123,8 @@ def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], other:
     words = {"randint": [3, getattr(text, "vocab_size", None) or 1024]}
     symbols: Tree = {"batch": {"min": 1, "max": 8}}
     inputs: Tree = {}
-    main = module.main_input_name
+    named = module.main_input_name
+    main, *more = [named] if isinstance(named, str) else named
     if main == "input_ids" or (other and main == "pixel_values" and "input_ids" in taken):
         inputs["input_ids"] = _leaf("int64", ["batch", "seq"], words)
         if "attention_mask" in taken:
@@ -145,10 +146,10 @@ def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], other:
         symbols["samples"] = {"min": 1000, "max": 16000}
     elif main == "input_features" and hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
         inputs["input_features"] = _leaf("float32", ["batch", config.num_mel_bins, 2 * config.max_source_positions])
-    elif main not in inputs:
-        inputs[main] = _leaf("float32", ["batch", MISSING])
-        shape = documented.find_shape(module.forward, main)
-        notes = (*notes, f"Give the shape of {main}{f', {shape}' if shape else ''}.")
+    for name in [each for each in (main, *more) if each not in inputs]:
+        inputs[name] = _leaf("float32", ["batch", MISSING])
+        shape = documented.find_shape(module.forward, name)
+        notes = (*notes, f"Give the shape of {name}{f', {shape}' if shape else ''}.")
     count = sum(parameter.numel() for parameter in module.parameters())
     weights = "none" if count > LARGEST else None
     if weights:

@@ -67,7 +67,8 @@ def describe_error(error: Exception) -> str:
     if (problem := libraries.explain(error, None)) is not None:
         return str(problem)
     lines = str(error).strip().splitlines() or [""]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((_TORCH, _OWN))]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if not frame.filename.startswith((_TORCH, _OWN)) and "/transformers/utils/" not in frame.filename]
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}: {(frames[-1].line or '').strip()})" if frames else ""
     return f"{type(error).__name__}: {lines[0]}"[:200] + where[:120]
 

@@ -1,10 +1,10 @@
-"""Arguments of forward as docstrings describe them."""
+"""Arguments of forward as docstrings describe them, and proposals that name them."""
 
 from __future__ import annotations
 
 from transformers import BrosModel
 
-from lowering.sources import documented
+from lowering.sources import documented, proposal
 
 
 def forward(x: object, boxes: object = None, labels: object = None) -> None:
@@ -28,3 +28,9 @@ def test_undeclared_tensors_are_noted_with_their_shapes() -> None:
 
 def test_docstrings_of_transformers_have_the_expected_form() -> None:
     assert "forward also takes bbox, a Tensor of shape (batch_size, num_boxes, 4)." in documented.list_notes(BrosModel.forward, {"input_ids"})
+
+
+def test_an_architecture_with_several_main_inputs_is_proposed() -> None:
+    found = proposal.propose_huggingface("OneFormerForUniversalSegmentation")
+    assert list(found.inputs) == ["pixel_values", "task_inputs"] and not found.complete
+    assert "Give the shape of task_inputs, (batch_size, sequence_length)." in found.notes
