@@ -74,7 +74,55 @@ def find_composed(function: Any) -> Callable[..., Any] | None:
     return COMPOSED.get(function) if function in COMPOSED and torch._C._functorch.peek_interpreter_stack() is not None else None
 
 
-COMPOSED: dict[Any, Callable[..., Any]] = {functional.linear: _linear, functional.layer_norm: _layer_norm}
+def _gather(tensor: torch.Tensor, dim: int, index: torch.Tensor, **_: bool) -> torch.Tensor:
+    """Return torch.gather, without sparse gradients. torch's own rule for batches reads the traced sizes."""
+    if tensor.dim() == 0 or index.dim() == 0:
+        return tensor.reshape(-1)[index.reshape(-1)].reshape(index.shape)
+    dim = dim % tensor.dim()
+    shapes = ([-1 if other == place else 1 for other in range(index.dim())] for place in range(index.dim()))
+    places = [torch.arange(size, device=index.device).reshape(shape) for size, shape in zip(index.shape, shapes, strict=True)]
+    places[dim] = index
+    return tensor[tuple(places)]
+
+
+def _nll_loss(tensor: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None, size_average: bool | None = None,
+              ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean") -> torch.Tensor:  # fmt: skip
+    """Return torch.nn.functional.nll_loss, by `_gather`."""
+    if size_average is not None or reduce is not None:
+        reduction = torch.nn._reduction.legacy_get_string(size_average, reduce, emit_warning=False)
+    dim = min(tensor.dim() - 1, 1)
+    is_kept = target != ignore_index
+    classes = torch.where(is_kept, target, 0)
+    factors = is_kept.to(tensor.dtype) if weight is None else torch.where(is_kept, weight[classes], 0)
+    losses = torch.where(is_kept, -_gather(tensor, dim, classes.unsqueeze(dim)).squeeze(dim) * factors, 0)
+    return losses.sum() / factors.sum() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
+
+
+def _cross_entropy(tensor: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None, size_average: bool | None = None,
+                   ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean", label_smoothing: float = 0.0,
+                   ) -> torch.Tensor:  # fmt: skip
+    """Return torch.nn.functional.cross_entropy, by `_nll_loss` where targets are classes, without smoothing; else torch's own."""
+    if target.is_floating_point() or label_smoothing:
+        return functional.cross_entropy(tensor, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing)
+    logarithms = torch.log_softmax(tensor, min(tensor.dim() - 1, 1))
+    return _nll_loss(logarithms, target, weight, size_average, ignore_index, reduce, reduction)
+
+
+def _embedding(index: torch.Tensor, weight: torch.Tensor, padding_idx: int | None = None, max_norm: float | None = None,
+               norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> torch.Tensor:  # fmt: skip
+    """Return torch.nn.functional.embedding, whose padding has no gradient; torch's own where it writes norms or scales gradients."""
+    if max_norm is not None or scale_grad_by_freq:
+        return functional.embedding(index, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+    rows = weight[index]
+    if padding_idx is None:
+        return rows
+    return torch.where((index == padding_idx % weight.shape[0]).unsqueeze(-1), rows.detach(), rows)
+
+
+COMPOSED: dict[Any, Callable[..., Any]] = {
+    functional.linear: _linear, functional.layer_norm: _layer_norm, functional.embedding: _embedding, functional.nll_loss: _nll_loss,
+    functional.cross_entropy: _cross_entropy, torch.gather: _gather, torch.Tensor.gather: _gather,
+}  # fmt: skip
 
 
 @contextmanager
@@ -98,12 +146,30 @@ def watch() -> Iterator[list[str]]:
 @contextmanager
 def trace_below(module: torch.nn.Module) -> Iterator[None]:
     """Prepare for a trace of `module` below autograd inside the block: all ops have shapes and gradients, and no result needs one."""
-    detached = module.register_forward_hook(lambda _, args, results: pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, results))
+    with _detach_results(module), _define_zeros(), recurrent.run_steps():
+        yield
+
+
+@contextmanager
+def _detach_results(module: torch.nn.Module) -> Iterator[None]:
+    """Detach what `module` returns inside the block, except to a call of it by its own forward, which may be differentiated."""
+    depth = 0
+
+    def enter(*_: Any) -> None:
+        nonlocal depth
+        depth += 1
+
+    def leave(*called: Any) -> Any:
+        nonlocal depth
+        depth -= 1
+        return called[-1] if depth else pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, called[-1])
+
+    hooks = module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
     try:
-        with _define_zeros(), recurrent.run_steps():
-            yield
+        yield
     finally:
-        detached.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

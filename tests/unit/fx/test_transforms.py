@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,34 @@ class Recurrent(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (torch.func.grad(lambda y: self.recurrent(y)[0].square().sum())(x),
                 torch.func.grad(lambda y: nn.functional.silu(self.layer(y)).sum())(x))
+
+
+class PerSample(nn.Module):
+    """Clips the gradient of each sample, as training with differential privacy does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.head = nn.Embedding(5, 4, padding_idx=0), nn.Linear(4, 5)
+
+    def loss(self, parameters: dict[str, torch.Tensor], words: torch.Tensor) -> torch.Tensor:
+        scores = torch.func.functional_call(self, parameters, (words[:-1], True))
+        weight = torch.tensor([1.0, 2.0, 1.0, 0.5, 1.0])
+        kept = nn.functional.cross_entropy(scores, words[1:], weight, ignore_index=3, reduction="sum")
+        return kept + nn.functional.cross_entropy(scores[0], words[1]) + scores.gather(1, words[1:, None]).mean()
+
+    def forward(self, x: torch.Tensor, scores: bool = False) -> Any:
+        if scores:
+            return self.head(self.words(x).tanh())
+        gradients = torch.vmap(torch.func.grad(self.loss), in_dims=(None, 0))(dict(self.named_parameters()), x)
+        norms = torch.stack([each.flatten(1).square().sum(1) for each in gradients.values()]).sum(0).sqrt()
+        return [each / norms.clamp(min=1).reshape(-1, *(1 for _ in each.shape[1:])) for each in gradients.values()]
+
+
+def test_gradients_of_each_sample() -> None:
+    lowered = shapeline.lower(PerSample(), (torch.tensor([[1, 2, 3, 0], [4, 0, 3, 1], [3, 3, 3, 3]]),), dynamic_shapes={"x": {0: "n", 1: "length"}},
+                              symbols={"n": (1, 9), "length": (2, 9)}, fills={"x": {"randint": [0, 4]}})  # fmt: skip
+    assert len(lowered.verify(3).points) >= 3
 
 
 @pytest.mark.parametrize(("module", "x", "dims"), [
