@@ -110,6 +110,13 @@ def _propose_small(architecture: str) -> Proposal:
     return found
 
 
+def _count_skipped_positions(module: torch.nn.Module) -> int:
+    """Return how many rows of a table of positions no token has: in the family of RoBERTa, those up to the row of padding."""
+    tables = [part for name, part in module.named_modules()
+              if isinstance(part, torch.nn.Embedding) and "position" in name.rpartition(".")[2] and part.padding_idx is not None]
+    return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
+
+
 def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], other: bool) -> Proposal:
     """Return the inputs of a model by its main input.
 
@@ -119,7 +126,7 @@ def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], other:
     taken = inspect.signature(module.forward).parameters
     text = config.get_text_config()
     longest = getattr(text, "max_position_embeddings", None)
-    longest = min(longest, SEQUENCE) if isinstance(longest, int) and longest > 1 else SEQUENCE
+    longest = min(longest - _count_skipped_positions(module), SEQUENCE) if isinstance(longest, int) and longest > 1 else SEQUENCE
     words = {"randint": [3, getattr(text, "vocab_size", None) or 1024]}
     symbols: Tree = {"batch": {"min": 1, "max": 8}}
     inputs: Tree = {}
