@@ -49,7 +49,7 @@ def rule(module: Any, name: str, wrong: Callable[..., Any]) -> Context:
     """Put a function in the place of another. Raises RuntimeError if nothing called it there, so that no fault was planted."""
 
     @contextmanager
-    def planted() -> Iterator[None]:
+    def plant() -> Iterator[None]:
         calls = 0
 
         def count(*args: Any, **kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ def rule(module: Any, name: str, wrong: Callable[..., Any]) -> Context:
         if calls == 0:
             raise RuntimeError(f"nothing called {module.__name__}.{name}: the fault was not planted")
 
-    return planted
+    return plant
 
 
 class Planter:

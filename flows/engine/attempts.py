@@ -102,16 +102,16 @@ def find_held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here
         return []
     store = Store(run.store)
 
-    def known(job: str) -> bool:
+    def is_known(job: str) -> bool:
         try:
             return bool(reuse.read_keys(store, files.read(run.job_folder(job) / JOB), here.sight(needed[job])))
         except (OSError, ValueError):  # the job's own attempt will report the error
             return False
 
     if mirror.find_url(run.store) is None:
-        return [job for job in jobs if known(job)]
+        return [job for job in jobs if is_known(job)]
     with ThreadPoolExecutor(LOOKS) as pool:
-        return [job for job, found in zip(jobs, pool.map(known, jobs), strict=True) if found]
+        return [job for job, found in zip(jobs, pool.map(is_known, jobs), strict=True) if found]
 
 
 def take(jobs: Sequence[Prepared], where: Slots | Mapping[str, Any], deadline: float | None) -> Iterator[JobResult]:

@@ -41,9 +41,9 @@ def _is_tensor(value: Any) -> bool:
 def _make(shape: Shape, dtype: torch.dtype, device: torch.device) -> Decomposition:
     """Return a function that gives a tensor without elements."""
 
-    def decomposed(*args: Any, **kwargs: Any) -> torch.Tensor:
+    def compute(*args: Any, **kwargs: Any) -> torch.Tensor:
         tensors = list(filter(_is_tensor, pytree.tree_leaves((args, kwargs))))
         sizes = [place if isinstance(place, int) else tensors[place[0]].shape[place[1]] for place in shape]
         return factories.zeros(sizes, dtype=dtype, device=device)
 
-    return decomposed
+    return compute

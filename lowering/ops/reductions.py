@@ -134,17 +134,17 @@ def _degrees_of_freedom(count: Any, correction: Any, dtype: torch.dtype) -> Any:
 def _make_moments(finish: Callable[[Tensor, Tensor], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the forms of a moment that take `unbiased`, and the form that takes `correction`."""
 
-    def unbiased(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def finish_unbiased(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         dim = kwargs.pop("dim", None)
         if args and not isinstance(args[0], bool):
             dim, *args = args  # type: ignore[assignment]
         biased = not (args[0] if args else kwargs.get("unbiased", True))
         return finish(*_variance_and_mean(tensor, dim, 0 if biased else 1, args[1] if len(args) > 1 else kwargs.get("keepdim", False)))
 
-    def corrected(tensor: Tensor, dim: int | Sequence[int] | None = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    def finish_corrected(tensor: Tensor, dim: int | Sequence[int] | None = None, *, correction: Any = None, keepdim: bool = False) -> Any:
         return finish(*_variance_and_mean(tensor, dim, correction, keepdim))
 
-    return unbiased, corrected
+    return finish_unbiased, finish_corrected
 
 
 # By op name: the function of the forms `default` and `dim`, and that of the form `correction`.

@@ -143,14 +143,14 @@ def make_comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..
     A bool is compared as a tensor, bools with an int as integers, and others with a number of another kind as floats.
     """
 
-    def decomposed(tensor: Tensor, other: Any) -> Tensor:
+    def compute(tensor: Tensor, other: Any) -> Tensor:
         if isinstance(other, bool):
             return convert_numbers(compare_tensors)(tensor, other)
         if tensor.dtype is torch.bool and not isinstance(other, float):
             return compare(tensor.to(torch.int64), other)
         return compare(tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype()), float(other))
 
-    return decomposed
+    return compute
 
 
 def compares_unlike_kinds(node: Node) -> bool:
