@@ -57,6 +57,7 @@ class Commits:
     own: bool
 
     def list_versions(self, good: str, bad: str) -> list[str]:
+        """Return the commits from `good` to `bad` along first parents."""
         first, last = (self._resolve(name) for name in (good, bad))
         if _git(self.repository, "merge-base", "--is-ancestor", first, last, check=False).returncode:
             raise ConfigError(Problem(f"--good {good}", f"is no ancestor of {bad}", "name an earlier commit of the same branch"))
@@ -99,6 +100,7 @@ class Releases:
     overrides: tuple[str, ...]
 
     def list_versions(self, good: str, bad: str) -> list[str]:
+        """Return `good`, the releases between the two that pip finds, prereleases included, and `bad`."""
         done = _run([sys.executable, "-m", "pip", "index", "versions", "--pre", "--disable-pip-version-check", self.package])
         match = re.search(r"^Available versions: (.*)$", done.stdout, re.MULTILINE)
         if done.returncode or match is None:
@@ -157,8 +159,8 @@ def _run_at(place: Place, job: str, output: Path) -> Mapping[str, Any] | str:
 
 def read_version(report: Mapping[str, Any], axis: str) -> str:
     """Return the version of `axis` in a run: its commit, or the version of a package. Raises ConfigError if it has none."""
-    told = report.get("environment") or {}
-    found = (told.get("git") or {}).get("commit") if axis == "commit" else (told.get("packages") or {}).get(axis)
+    recorded = report.get("environment") or {}
+    found = (recorded.get("git") or {}).get("commit") if axis == "commit" else (recorded.get("packages") or {}).get(axis)
     if not found:
         known = ", ".join(environment.PACKAGES)
         fix = "name commits of the model's repository" if axis == "model" else f"use --axis commit, or one of {known}"

@@ -13,6 +13,7 @@ PACKAGES = ("torch", "torch-mlir", "jaxlib", "jax", "numpy", "transformers", "hy
 
 
 def describe() -> dict[str, Any]:
+    """Return the version of Python, the versions of PACKAGES, the machine, and the commit of this code, if it has one."""
     return {"python": platform.python_version(), "packages": read_versions(), "machine": describe_machine(), "git": _describe_git()}
 
 
@@ -34,6 +35,7 @@ def read_available_bytes() -> int:
 
 
 def read_versions() -> dict[str, str | None]:
+    """Return the installed versions of PACKAGES, None for those that are not installed. Imports none of them."""
     found: dict[str, str | None] = {}
     for package in PACKAGES:
         try:

@@ -32,6 +32,7 @@ class History:
     peak_rss_source: str = ""
 
     def add(self, event: Mapping[str, Any]) -> None:
+        """Add the next event of the job."""
         match event["event"]:
             case "stage":
                 self.stage, self.running, self.peak_rss_source = event["stage"], True, event["peak_rss_source"]
@@ -48,6 +49,7 @@ class History:
                 self.committed = True
 
     def result(self, outcome: str, problems: tuple[Problem, ...] = ()) -> JobResult:
+        """Return the result of a job that ended like this after its last event."""
         peaks = [stage.peak_rss_bytes for stage in self.stages if stage.peak_rss_bytes]
         symbols, remarks = add_levels(self.reports.get("symbols", {}), self.inputs)
         return JobResult(
