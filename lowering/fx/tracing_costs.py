@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from operator import getitem
 from typing import Any
 from unittest import mock
 
@@ -13,21 +14,26 @@ from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import _ModuleStackTracer
 from torch.fx.graph import CodeGen
 
+from lowering.fx.replay import marker
+
 
 @contextmanager
-def skip_placeholders() -> Iterator[None]:
-    """Take no stack traces of placeholders inside the block.
+def skip_stack_traces() -> Iterator[None]:
+    """Take no stack traces inside the block of placeholders, and of nodes that stand for copies of a call.
 
-    torch keeps the frames below a `forward`, and placeholders are made outside of it: what it formats for every weight is dropped.
+    torch keeps the frames below a `forward`, and placeholders are made outside of it: what it formats for every weight is dropped. Copies
+    have the traces of the nodes that they are made of.
     """
     original = _ModuleStackTracer.create_node
 
-    def create_node(tracer: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
-        if kind != "placeholder" or not tracer.record_stack_traces:
-            return original(tracer, kind, *args, **kwargs)
+    def create_node(tracer: Any, kind: str, target: Any, args: Any, *rest: Any, **kwargs: Any) -> Any:
+        source = getattr(args[0], "target", None) if target is getitem else target
+        is_dropped = kind == "placeholder" or source is marker.CALL
+        if not (is_dropped and tracer.record_stack_traces):
+            return original(tracer, kind, target, args, *rest, **kwargs)
         tracer.record_stack_traces = False
         try:
-            return original(tracer, kind, *args, **kwargs)
+            return original(tracer, kind, target, args, *rest, **kwargs)
         finally:
             tracer.record_stack_traces = True
 

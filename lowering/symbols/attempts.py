@@ -242,7 +242,7 @@ def _symbolic(attempt: Attempt) -> AbstractContextManager[None]:
 def _cut_costs(attempt: Attempt, options: Options) -> Iterator[None]:
     """Skip work of torch's that changes no program. Dynamo has graphs and fake tensors of its own."""
     with ExitStack() as stack:
-        stack.enter_context(tracing_costs.skip_placeholders())
+        stack.enter_context(tracing_costs.skip_stack_traces())
         if not is_strict(attempt):
             stack.enter_context(tracing_costs.read_values_directly())
             stack.enter_context(tracing_costs.defer_code())
