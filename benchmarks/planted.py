@@ -24,9 +24,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from benchmarks import planted_models, planted_op_models
+from benchmarks import planted_models, planted_op_models, planted_program_models
 from benchmarks.planted_faults import FAULTS
-from benchmarks.planted_models import EXPORTS
 from benchmarks.planting import Fault
 from lowering import pipeline
 from lowering.ir import mlir
@@ -42,7 +41,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
-MODELS = {**planted_models.MODELS, **planted_op_models.MODELS}
+MODELS = {**planted_models.MODELS, **planted_op_models.MODELS, **planted_program_models.MODELS}
+EXPORTS = {**planted_models.EXPORTS, **planted_program_models.EXPORTS}
 VERDICTS = ("caught", "named", "silent")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.planted_contracts import CONTRACTS
 from benchmarks.planted_ops import OPS
+from benchmarks.planted_programs import PROGRAMS
 from benchmarks.planting import Fault, both, clean, off, row, rule, swap, without
 from lowering.ir import mlir, portable
 from lowering.numerics import packaging
@@ -253,4 +254,4 @@ DELIVERED = (
     Fault("the arguments' order in the .pt", "delivered", "pair", patch=rule(deployable, "_forward_source", _forward)),
 )
 
-FAULTS = (*BESIDE_LARGE, *CORNERS, *DTYPES, *BRANCHES, *ASSERTIONS, *RULES, *VALUES, *DELIVERED, *CONTRACTS, *OPS)
+FAULTS = (*BESIDE_LARGE, *CORNERS, *DTYPES, *BRANCHES, *ASSERTIONS, *RULES, *VALUES, *DELIVERED, *CONTRACTS, *OPS, *PROGRAMS)

@@ -51,9 +51,10 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
 
 
 def _change(declared: Input, value: torch.Tensor, change: Change) -> torch.Tensor | None:
-    if declared.is_number or value.numel() < 2:
+    is_single_index = value.numel() == 1 and change is _edges and _fill(declared)[0] == "randint"  # a position: the last one too
+    if declared.is_number or (value.numel() < 2 and not is_single_index):
         return None
-    rows = value.clone().reshape(-1, value.shape[-1])
+    rows = value.clone().reshape(-1, value.shape[-1] if value.dim() else 1)
     return rows.reshape(value.shape) if change(declared, rows) else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
@@ -27,7 +28,10 @@ class Watching(TorchDispatchMode):
     ) -> Any:
         if isinstance(func, HigherOrderOperator):
             return func(*tree_map(self._follow, tuple(args)), **tree_map(self._follow, dict(kwargs or {})))
-        return self.watch(func, args, kwargs or {})
+        given = tuple(args), dict(kwargs or {})
+        if not any(value.alias_info is not None for value in (*func._schema.arguments, *func._schema.returns)):
+            given = tree_map(_resolve, given)
+        return self.watch(func, *given)
 
     def _follow(self, value: Any) -> Any:
         return self._inside(value) if callable(value) else value
@@ -38,6 +42,11 @@ class Watching(TorchDispatchMode):
                 return body(*args, **kwargs)
 
         return run
+
+
+def _resolve(value: Any) -> Any:
+    """Apply the conjugation or negation that a view only marks: inside a mode, arithmetic on such a view ignores the mark."""
+    return value.resolve_conj().resolve_neg() if isinstance(value, torch.Tensor) and (value.is_conj() or value.is_neg()) else value
 
 
 def meets(run: Callable[[], Any], is_sought: Callable[[Any, Sequence[Any]], bool]) -> bool:

@@ -13,6 +13,8 @@ from lowering.model import Input, Tolerance
 from lowering.model_checks import find_problems
 from lowering.numerics import comparison, rounding
 from lowering.numerics.ancestry import Making, makings
+from lowering.numerics.perturbed import Perturbed
+from lowering.numerics.rounding import Erring
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -171,3 +173,17 @@ def test_a_weakened_tolerance_is_a_warning_and_makes_the_job_unverified(tmp_path
     result = lowered(model(Never, tolerances={"float32": Tolerance(1e-3, 1e-4, "planted")}), tmp_path, values=())
     assert (result.outcome, codes(result)) == ("ok", {"tolerance_weakened"})
     assert result.unverified == "tolerances were weakened: float32 (planted)"
+
+
+@pytest.mark.parametrize("mode", [Erring(torch.float32, 0), Perturbed(0)], ids=["float64", "eager"])
+def test_runs_with_rounding_keep_conjugations(mode: Erring | Perturbed) -> None:
+    x = torch.randn(2, 3, dtype=torch.complex128 if isinstance(mode, Erring) else torch.complex64, generator=torch.Generator().manual_seed(0))
+
+    def compute() -> list[torch.Tensor]:
+        return [(x * x.conj()).real, x @ x.mH, x.conj() + 1, x.imag.neg() * 2, torch.stack([x.conj(), x]), x.conj().exp()]
+
+    want = compute()
+    with mode:
+        got = compute()
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -12,8 +12,8 @@ import torch
 
 from lowering import files
 from lowering.level import Level, Program
-from lowering.model import Built, Input
-from lowering.numerics import tensor_files
+from lowering.model import Built, Input, Model
+from lowering.numerics import special_values, tensor_files
 from lowering.numerics.runner import Eager
 from lowering.record.result import JobResult
 from lowering.stage import Silent
@@ -228,3 +228,10 @@ def test_wrong_numbers_in_a_branch_are_a_mismatch_that_float64_judges(tmp_path: 
     result = lowered(model(Conditional), tmp_path, values=())
     assert result.outcome == "mismatch", result.problems
     assert "float64 sides with eager" in result.problems[0].cause
+
+
+def test_a_single_index_takes_the_last_of_its_range() -> None:
+    inputs = {"row": Input("int64", (1,), {"randint": [0, 16]}), "place": Input("int64", (), {"randint": [0, 4]})}
+    declared = Model("slots", {"_target_": "torch.nn.Identity"}, inputs, {})
+    ((_, changed),) = special_values.sets(declared, {"row": torch.tensor([3]), "place": torch.tensor(1)}, ("edges",))
+    assert {name: value.tolist() for name, value in changed.items()} == {"row": [15], "place": 3}
