@@ -19,7 +19,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DATABASE, NEW = "prefect.db", "new.db"  # in a home of Prefect; beside that of the session's server, a copy from before its first run
+DATABASE = "prefect.db"  # in a home of Prefect
+NEW = "new.db"  # beside the home of the session's server: its database before its first run
 PATIENCE = 420.0  # seconds that a busy machine may take for a start
 # Runs a command until a process ends, and removes a folder then: sh -c UNTIL sh PID FOLDER COMMAND...
 UNTIL = 'pid=$1 home=$2; shift 2; "$@" & while kill -0 $pid && kill -0 $!; do sleep 1; done 2>/dev/null; kill $!; sleep 2; rm -rf "$home"; kill -9 0'
@@ -63,9 +64,9 @@ def share() -> dict[str, str]:
 
 
 def create_home(home: Path) -> Path:
-    """Create a home of Prefect with a database as new as that of the session's server when it started, and return it.
+    """Create a home of Prefect with a migrated database that has no runs, and return it.
 
-    To migrate an empty database takes a server 4 seconds of CPU.
+    The database is a copy of that of the session's server before its first run: a server spends 4 seconds of CPU on migrating an empty one.
     """
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(share()["PREFECT_HOME"]).parent / NEW, home / DATABASE)
