@@ -103,7 +103,7 @@ def angle(tensor: Tensor) -> Tensor:
     if tensor.dtype.is_complex:
         return torch.atan2(tensor.imag, tensor.real)
     tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
-    return torch.where(tensor != tensor, tensor, torch.where(tensor < 0, math.pi, 0.0))
+    return torch.where(tensor != tensor, tensor, torch.where(tensor < 0, torch.full_like(tensor, math.pi), 0))
 
 
 def view_as_complex(tensor: Tensor) -> Tensor:

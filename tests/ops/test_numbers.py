@@ -270,3 +270,10 @@ def test_divergence_from_a_target_that_is_0(reduction: str) -> None:
     target = torch.tensor([[0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
     forms = {"kl_div": partial(functional.kl_div, reduction=reduction), "bce": lambda x, y: functional.binary_cross_entropy(y, y.flip(1))}
     assert differences(forms, (("n", 3), ("n", 3)), [(normal(3, 3), target), (normal(1, 3), target[:1])], least=1) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_angles_have_the_digits_and_dtype_of_the_tensor(dtype: torch.dtype) -> None:
+    values = torch.tensor([0.0, -0.0, 3.0, -2.0, *(() if dtype is torch.int64 else (INF, -INF, NAN))]).to(dtype)
+    forms = {"angle": torch.angle, "rad2deg": torch.rad2deg, "deg2rad": torch.deg2rad}
+    assert differences(forms, (("n",),), [(values,), (values[:1],), (values[:0],)]) == []
