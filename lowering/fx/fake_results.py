@@ -1,4 +1,4 @@
-"""Which results of ops torch's fake tensors keep during a trace. With its own rule, torch looks for the result of every op."""
+"""The results of ops that torch's fake tensors keep during a trace. By default torch keeps those of every op."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 _aten = torch.ops.aten
+_dispatch_cached = FakeTensorMode._cached_dispatch_impl
 
 # These take milliseconds with symbolic sizes, and are often called again with equal ones. To look for a result takes 0.2 ms.
 _COSTLY = frozenset((
@@ -46,5 +47,3 @@ def keep_costly() -> Iterator[None]:
     with mock.patch.object(FakeTensorMode, "_cached_dispatch_impl", dispatch):
         yield
 
-
-_dispatch_cached = FakeTensorMode._cached_dispatch_impl
