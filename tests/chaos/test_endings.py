@@ -1,6 +1,6 @@
 """Runs that are ended at random moments, or by a full disk, a lost server, a closed output.
 
-Each leaves a report with a row for every job, and no committed result is changed.
+Each leaves a report with a row for every job and no process, and no committed result is changed.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def test_an_ended_run_leaves_its_report_and_keeps_what_was_committed(signals: tu
             process.send_signal(which)
             time.sleep(chance.uniform(0.0, 0.5))
         process.wait(120)
+        assert runs.wait_for(lambda home=home: not runs.list_left(home), 20), [runs.command_of(pid) for pid in runs.list_left(home)]
         said = (home / "out.txt").read_text()
         assert "--- Logging error ---" not in said, said[-3000:]
         (run,) = runs.runs(home)
