@@ -96,7 +96,7 @@ def _propose_small(architecture: str) -> Proposal:
             make = partial(huggingface.build, **{key: value for key, value in given.items() if key != TARGET})
             module = trials.build(make)
         except Exception as error:  # noqa: BLE001 - constructors of models raise anything
-            why = f"The model cannot be built: {trials.describe_error(error)}"
+            why = f"The model cannot be built: {trials.describe_failure(error)}"
             found = found or Proposal(given, {"input": _leaf("float32", [MISSING])}, {}, (why,))
             continue
         first = _read_huggingface(given, module, (note,), other=False)

@@ -41,11 +41,11 @@ def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Calla
             _run(inputs, module)
     except Exception as error:  # noqa: BLE001 - models raise anything
         if sum(parameter.numel() for parameter in module.parameters()) > LARGEST:
-            return describe_error(error)
+            return describe_failure(error)
         try:
             _run(inputs, make())
         except Exception as other:  # noqa: BLE001 - models raise anything
-            return describe_error(other)
+            return describe_failure(other)
     return None
 
 
@@ -67,10 +67,15 @@ def describe_error(error: Exception) -> str:
     if (problem := libraries.explain(error, None)) is not None:
         return str(problem)
     lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:200]
+
+
+def describe_failure(error: Exception) -> str:
+    """Return an error of a model's own code in one line, with the line of the model that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if not frame.filename.startswith((_TORCH, _OWN)) and "/transformers/utils/" not in frame.filename]
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}: {(frames[-1].line or '').strip()})" if frames else ""
-    return f"{type(error).__name__}: {lines[0]}"[:200] + where[:120]
+    return describe_error(error) + where[:120]
 
 
 @contextmanager
