@@ -18,7 +18,20 @@ class Value:
     """A value computed from sizes: an Expression, which is an int, or a `real.Real`, which is a float."""
 
     def atoms(self) -> Iterator[Atom]:
-        """Return every atom, including those inside the operands of atoms."""
+        """Return every atom once, including those inside the operands of atoms."""
+        seen: set[Atom] = set()
+        waiting = list(self.parts())
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, Value):
+                waiting += part.parts()
+            elif part not in seen:
+                seen.add(part)
+                waiting += part.operands
+                yield part
+
+    def parts(self) -> Iterator[Atom | Value]:
+        """Return the atoms and values that this one is directly computed from."""
         raise NotImplementedError
 
     @property
@@ -93,12 +106,8 @@ class Expression(Value):
             return 0
         return self.terms[0][1] if len(self.terms) == 1 and self.terms[0][0] == () else None
 
-    def atoms(self) -> Iterator[Atom]:
-        for monomial, _ in self.terms:
-            for atom in monomial:
-                yield atom
-                for operand in atom.operands:
-                    yield from operand.atoms()
+    def parts(self) -> Iterator[Atom]:
+        return (atom for monomial, _ in self.terms for atom in monomial)
 
     def __add__(self, other: Expression) -> Expression:
         total = dict(self.terms)

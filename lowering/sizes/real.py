@@ -38,9 +38,8 @@ class Real(Keyed, Value):
     def constant(self) -> float | None:
         return self.number if self.op == "number" else None
 
-    def atoms(self) -> Iterator[Atom]:
-        for operand in self.operands:
-            yield from operand.atoms()
+    def parts(self) -> Iterator[Value]:
+        return iter(self.operands)
 
     @cached_property
     def interval(self) -> tuple[float, float]:

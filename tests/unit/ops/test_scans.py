@@ -58,6 +58,19 @@ def test_no_level_is_quadratic_in_a_dynamic_length() -> None:
     assert not re.search(r"tensor<\?x\?x\?", str(lowered.mlir["mhlo"]))
 
 
+class Rounded(torch.nn.Module):
+    """Scans along a dim whose size is a long expression."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        size = x.shape[0] // 2 + (x.shape[0] + 3) // 5 + x.shape[0] % 3 + max(x.shape[0] - 7, 0) // 2
+        ramp = torch.arange(size).sin()
+        return ramp.cumsum(0), ramp.cumprod(0), ramp.logcumsumexp(0), *ramp.cummin(0)
+
+
+def test_a_length_that_is_a_long_expression_is_reduced_at_once() -> None:
+    shapeline.lower(Rounded(), (torch.randn(20),), dynamic_shapes=({0: Dim("n", min=2, max=90)},)).verify(5)
+
+
 def test_a_length_without_a_maximum_is_scanned_to_the_largest_that_a_level_holds() -> None:
     lowered = shapeline.lower(Running(), (torch.randn(5),), dynamic_shapes=({0: Dim("n")},))
     for size in (1, 1000):
