@@ -11,12 +11,14 @@ from typing import ClassVar
 import torch
 
 from lowering.errors import Problem
+from lowering.fx.fixed_sizes import find_fixed_sizes
 from lowering.fx.names import symbol_names
 from lowering.fx.results import drop_repeated
 from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
+from lowering.symbols.allowed import narrow
 from lowering.torchscript import custom_ops, deployable
 from lowering.torchscript.annotation import Annotation
 from lowering.torchscript.graph import build, find_problems
@@ -46,8 +48,11 @@ class ToTorchScript(Stage):
     def apply(self, program: Program, note: Note) -> Program:
         model, signature = program.model, program.signature
         module = drop_repeated(program.ir, signature) if signature else program.ir.graph_module
-        annotation = Annotation(symbol_names(program.ir, model), model.custom_calls) if model else Annotation()
-        return program.replace_ir(Level.TORCHSCRIPT, build(module, annotation))
+        if model is None or signature is None:
+            return program.replace_ir(Level.TORCHSCRIPT, build(module))
+        names = symbol_names(program.ir, model)
+        fixed = find_fixed_sizes(module, names, narrow(signature.symbols, signature.guards))
+        return program.replace_ir(Level.TORCHSCRIPT, build(module, Annotation(names, model.custom_calls), fixed))
 
     def reads(self) -> frozenset[Read]:
         return frozenset({"interface", "weights"}) if self.deployable or self.optimized else frozenset({"interface"})

@@ -5,10 +5,11 @@ They are: values of FX nodes, arguments by schema type, constants, regions, sour
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import sympy
 import torch
 from torch.fx import GraphModule, Node
 
@@ -26,12 +27,14 @@ ITEMS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default
 class Builder:
     """Builds one `torch._C.Graph` from an FX graph whose placeholders hold both weights and inputs.
 
-    It knows no rule: `convert` returns the value (or list of values) of an FX call. annotation: for custom ops.
+    It knows no rule: `convert` returns the value (or list of values) of an FX call. annotation: for custom ops. fixed: expressions of
+    sizes that have one value.
     """
 
-    def __init__(self, module: GraphModule, annotation: Annotation, convert: Callable[[Builder, Node], Any]) -> None:
+    def __init__(self, module: GraphModule, annotation: Annotation, convert: Callable[[Builder, Node], Any],
+                 fixed: Mapping[sympy.Expr, int]) -> None:
         self.graph = torch._C.Graph()
-        self._annotation, self._convert, self._module = annotation, convert, module
+        self._annotation, self._convert, self._module, self._fixed = annotation, convert, module, fixed
         self._values: dict[Node, Any] = {}
         self._constants: dict[tuple[type, Any], Value] = {}
 
@@ -42,7 +45,11 @@ class Builder:
             self._values[node] = value  # a constant passed to forward: the graph holds it where it is used
             return
         self._values[node] = self.graph.addInput(node.name)
-        self._values[node].setType(script_type(value))
+        self._values[node].setType(self.type(value))
+
+    def type(self, value: Any) -> torch._C.Type:
+        """Return the type of an FX value."""
+        return script_type(value, self._fixed)
 
     def body(self, module: GraphModule) -> list[Value]:
         """Insert the nodes of a graph whose placeholders have values already, and return its results without constants."""
@@ -96,7 +103,7 @@ class Builder:
         self.insert(node, created)
         outputs = nodes.outputs(created)
         for output, value in zip(outputs, values, strict=True):
-            output.setType(script_type(value))
+            output.setType(self.type(value))
         if len(outputs) == 1:
             outputs[0].setDebugName(node.name if created.kind() != "prim::ListUnpack" else f"{node.name}_0")
         return outputs
@@ -105,7 +112,7 @@ class Builder:
         """Insert an op on numbers, whose result has the type of `like`."""
         created = self.graph.create(kind, arguments, 1)
         self.insert(node, created)
-        created.output().setType(script_type(like))
+        created.output().setType(self.type(like))
         return created.output()
 
     def insert(self, node: Node, created: torch._C.Node) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch.fx import Node
 
 from lowering.torchscript.builder import Builder
-from lowering.torchscript.types import script_type
 
 Value: TypeAlias = torch._C.Value
 
@@ -27,7 +26,7 @@ def cond(builder: Builder, node: Node) -> list[Value]:
         with builder.inside(block):
             for result in builder.region(builder.get_value(body), given):
                 block.registerOutput(result)
-    return _add_outputs(choice, node)
+    return _add_outputs(builder, choice, node)
 
 
 def while_loop(builder: Builder, node: Node) -> list[Value]:
@@ -45,7 +44,7 @@ def while_loop(builder: Builder, node: Node) -> list[Value]:
         turned = builder.region(body, [*values, *more])
         again = _as_bool(builder, node, builder.region(condition, [*turned, *more])[0])
         _end_iteration(block, again, turned)
-    return _add_outputs(loop, node)
+    return _add_outputs(builder, loop, node)
 
 
 def scan(builder: Builder, node: Node) -> list[Value]:
@@ -83,7 +82,7 @@ def _build_loop(builder: Builder, node: Node, body: torch.fx.GraphModule, carrie
         for position, target in enumerate(values[len(carried) :], len(carried)):
             turned[position] = _write_row(builder, node, target, turned[position], iteration)
         _end_iteration(block, builder.constant(True), turned)
-    return _add_outputs(loop, node)
+    return _add_outputs(builder, loop, node)
 
 
 def _read_slices(body: torch.fx.GraphModule, carried: int) -> list[Any]:
@@ -101,7 +100,7 @@ def _insert_zeros(builder: Builder, node: Node, count: Value, value: torch.Tenso
     listed = _insert(builder, node, "prim::ListConstruct", sizes, torch._C.ListType(torch._C.IntType.get()))
     none = builder.constant(None)
     settings = [builder.constant(0), builder.constant(value.dtype), none, none, none]
-    return _insert(builder, node, "aten::full", [listed, *settings], script_type(value))
+    return _insert(builder, node, "aten::full", [listed, *settings], builder.type(value))
 
 
 def _write_row(builder: Builder, node: Node, target: Value, row: Value, iteration: Value) -> Value:
@@ -150,12 +149,12 @@ def _as_bool(builder: Builder, node: Node, value: Value) -> Value:
     return _insert(builder, node, "aten::Bool", [value], torch._C.BoolType.get())
 
 
-def _add_outputs(created: torch._C.Node, node: Node) -> list[Value]:
+def _add_outputs(builder: Builder, created: torch._C.Node, node: Node) -> list[Value]:
     """Add the results of a node with blocks, typed as those of the FX node."""
     results = []
     for value in node.meta["val"]:
         output = created.addOutput()
-        output.setType(script_type(value))
+        output.setType(builder.type(value))
         results.append(output)
     return results
 

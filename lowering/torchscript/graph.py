@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import sympy
 import torch
 from torch.fx import GraphModule, Node
 
@@ -71,9 +73,12 @@ def _problem(node: Node, what: str, cause: str) -> Problem:
     return Problem(f"{what} at {line}" if line else what, cause)
 
 
-def build(module: GraphModule, annotation: Annotation = UNNAMED) -> torch._C.Graph:
-    """Build the TorchScript graph of an FX graph whose placeholders hold both weights and inputs. `annotation` is for its custom ops."""
-    builder = Builder(module, annotation, _convert)
+def build(module: GraphModule, annotation: Annotation = UNNAMED, fixed: Mapping[sympy.Expr, int] = MappingProxyType({})) -> torch._C.Graph:
+    """Build the TorchScript graph of an FX graph whose placeholders hold both weights and inputs.
+
+    annotation: for custom ops. fixed: expressions of sizes that have one value, which types then state.
+    """
+    builder = Builder(module, annotation, _convert, fixed)
     for node in module.graph.nodes:
         if node.op == "placeholder":
             builder.add_argument(node)

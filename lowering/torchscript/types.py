@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import sympy
 import torch
 
 from lowering import types
@@ -12,19 +14,29 @@ _SCALARS = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: "bool",
 _MEMORY_FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2, torch.channels_last_3d: 3}
 
 
-def script_type(value: Any) -> torch._C.Type:
-    """Return the TorchScript type of an FX value (`meta["val"]`), with None for each dynamic dim."""
+def script_type(value: Any, fixed: Mapping[sympy.Expr, int]) -> torch._C.Type:
+    """Return the TorchScript type of an FX value (`meta["val"]`), with None for each dynamic dim.
+
+    fixed: expressions of sizes that have one value.
+    """
     if isinstance(value, torch.Tensor):
-        sizes = [int(size) if isinstance(size, int) or size.node.expr.is_number else None for size in value.shape]
+        sizes = [_static_size(size, fixed) for size in value.shape]
         return torch._C.TensorType.get().with_dtype(value.dtype).with_sizes(sizes)  # type: ignore[attr-defined]
     if isinstance(value, list | tuple):  # torch keeps either for an op that returns a list
-        return torch._C.ListType(script_type(value[0]) if value and not isinstance(value[0], torch.Tensor) else torch._C.TensorType.get())
+        is_plain = bool(value) and not isinstance(value[0], torch.Tensor)
+        return torch._C.ListType(script_type(value[0], fixed) if is_plain else torch._C.TensorType.get())
     if value is None:
         return torch._C.NoneType.get()
     for kind, word in _SCALARS.items():
         if type(value) is kind:
             return _scalar_type(word)
     raise TypeError(f"a value of type {type(value).__name__} has no TorchScript type")
+
+
+def _static_size(size: int | torch.SymInt, fixed: Mapping[sympy.Expr, int]) -> int | None:
+    if isinstance(size, int) or size.node.expr.is_number:
+        return int(size)
+    return fixed.get(size.node.expr)
 
 
 def _scalar_type(word: str) -> torch._C.Type:
