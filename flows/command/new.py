@@ -46,11 +46,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _propose(source: Sequence[str], trusted: bool) -> Any:
-    from lowering.sources import proposal  # imported here because it needs torch
+    from lowering.sources import huggingface_proposal, proposal  # imported here because it needs torch
 
     try:
         if source[0] == "huggingface" and len(source) == 2:
-            return proposal.propose_huggingface(source[1])
+            return huggingface_proposal.propose(source[1])
         if len(source) == 1 and source[0].endswith(".pt2"):
             if not trusted and Path(source[0]).is_file():
                 cause = "torch runs code of whoever made a .pt2 file when it reads it"

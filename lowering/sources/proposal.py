@@ -1,4 +1,4 @@
-"""Proposals for the file of a new model: its factory, its inputs and their dims, read from its class."""
+"""Proposals for the file of a new model: its factory, its inputs and their dims, read from its class, program or MLIR."""
 
 from __future__ import annotations
 
@@ -6,39 +6,17 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 
 from lowering.errors import LoadError, Problem, ShapelineError, Unsupported
 from lowering.recipe import TARGET
-from lowering.sources import documented, exported, huggingface, mlir, trials
+from lowering.sources import exported, mlir, trials
 
 MISSING = "???"  # a value that the author has to give
 Tree = dict[str, Any]
-# Sizes of a small model. Each config, and each config inside it, gets those that it knows. Equal sizes have equal values, as a key may be
-# an alias of another.
-DEPTH: Mapping[str, Any] = dict.fromkeys(
-    ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers", "encoder_layers", "decoder_layers"), 2
-)
-SMALL: Mapping[str, Any] = {
-    **dict.fromkeys(("hidden_size", "embedding_size", "d_model", "n_embd", "dim", "word_embed_proj_dim"), 128),
-    **DEPTH,
-    **dict.fromkeys(("num_attention_heads", "num_heads", "n_head", "n_heads"), 4),
-    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
-    **dict.fromkeys(("intermediate_size", "hidden_dim", "ffn_dim", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim"), 256),
-    **dict.fromkeys(("max_position_embeddings", "n_positions"), 512),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
-    "vocab_size": 1024, "num_key_value_heads": 2, "head_dim": 32, "d_kv": 32, "moe_intermediate_size": 64, "num_experts_per_tok": 2,
-    **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 32),
-    "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
-    "default_language": "en_XX",
-    "image_size": 64, "patch_size": 16, "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
-SEQUENCE = 512
-LARGEST = 2e9  # parameters of a model that is given values
+SEQUENCE = 512  # the longest sequence that is proposed
 
 
 @dataclass(frozen=True)
@@ -57,114 +35,14 @@ class Proposal:
         """Whether no value is left for the author to give or correct."""
         return not self.refusal and MISSING not in repr((self.factory, self.inputs))
 
-
-def filter_known(config: Any, wanted: Mapping[str, Any]) -> Tree:
-    """Return the part of `wanted` whose keys a transformers config class has. Nested configs are filtered the same way."""
-    keys = huggingface.list_known_keys(config)
-    inner = {name: filter_known(part, wanted) for name, part in config.sub_configs.items()
-             if name in keys and part.__name__ != "AutoConfig"}  # fmt: skip
-    return {key: value for key, value in wanted.items() if key in keys} | {name: part for name, part in inner.items() if part}
+    def refuse(self, refusal: str) -> Proposal:
+        """Return the proposal with what forward raised for its inputs."""
+        return replace(self, notes=(*self.notes, f"forward fails with these inputs: {refusal}. Correct them."), refusal=refusal)
 
 
-def propose_huggingface(architecture: str) -> Proposal:
-    """Propose a small model of a transformers architecture. Raises LoadError if there is no such class."""
-    import transformers  # imported here because it takes seconds
-
-    found = _propose_small(architecture)
-    rest = () if found.complete else documented.list_notes(getattr(transformers, architecture).forward, found.inputs)
-    return replace(found, notes=(*found.notes, *rest))
-
-
-def _propose_small(architecture: str) -> Proposal:
-    """Propose the smallest model of an architecture that can be built and takes the inputs, or else one that refuses them."""
-    config = huggingface.find_config_class(architecture)
-    if config is None:
-        raise LoadError(Problem("--from huggingface", f"'{architecture}' is not a model with a config of its own", "name a model class"))
-    factory: Tree = {TARGET: "lowering.sources.huggingface.build", "config": config.__name__, "architecture": architecture}
-    if any(name in filter_known(config, SMALL) for name in EXPERTS):
-        factory["experts"] = "batched_mm"
-    small = "The sizes are small: remove kwargs for those of the architecture's default config."
-    shallow = "The sizes are those of the default config, with two layers of each kind: remove kwargs for all layers."
-    default = "The sizes are those of the architecture's default config."
-    cache = {"use_cache": False}
-    wanted = ((SMALL, small), ({**SMALL, "num_key_value_heads": SMALL["num_attention_heads"]}, small), ({**cache, **DEPTH}, shallow),
-              (cache, default))  # fmt: skip
-    found = None
-    for sizes, note in wanted:
-        given = {**factory, "kwargs": filter_known(config, sizes)}
-        try:
-            make = partial(huggingface.build, **{key: value for key, value in given.items() if key != TARGET})
-            module = trials.build(make)
-        except Exception as error:  # noqa: BLE001 - constructors of models raise anything
-            why = f"The model cannot be built: {trials.describe_failure(error)}"
-            found = found or Proposal(given, {"input": _leaf("float32", [MISSING])}, {}, (why,))
-            continue
-        first = _read_huggingface(given, module, (note,), other=False)
-        other = _read_huggingface(given, module, (note,), other=True)
-        for proposal in (first, other) if other.inputs != first.inputs else (first,):
-            if not proposal.complete or (refusal := trials.find_refusal(proposal.inputs, module, make)) is None:
-                return proposal
-            if found is None or found.refusal != refusal:  # of equal refusals, the one of the smallest sizes
-                found = _refuse(proposal, refusal)
-    assert found is not None
-    return found
-
-
-def _count_skipped_positions(module: torch.nn.Module) -> int:
-    """Return how many rows of a table of positions no token has: in the family of RoBERTa, those up to the row of padding."""
-    tables = [part for name, part in module.named_modules()
-              if isinstance(part, torch.nn.Embedding) and "position" in name.rpartition(".")[2] and part.padding_idx is not None]
-    return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
-
-
-def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], other: bool) -> Proposal:
-    """Return the inputs of a model by its main input.
-
-    other: in the other form that some models take: text with images, a video or a text with its images, audio with a dim of channels.
-    """
-    config = module.config
-    taken = inspect.signature(module.forward).parameters
-    text = config.get_text_config()
-    longest = getattr(text, "max_position_embeddings", None)
-    longest = min(longest - _count_skipped_positions(module), SEQUENCE) if isinstance(longest, int) and longest > 1 else SEQUENCE
-    words = {"randint": [3, getattr(text, "vocab_size", None) or 1024]}
-    symbols: Tree = {"batch": {"min": 1, "max": 8}}
-    inputs: Tree = {}
-    named = module.main_input_name
-    main, *more = [named] if isinstance(named, str) else named
-    if main == "input_ids" or (other and main == "pixel_values" and "input_ids" in taken):
-        inputs["input_ids"] = _leaf("int64", ["batch", "seq"], words)
-        if "attention_mask" in taken:
-            inputs["attention_mask"] = _leaf("int64", ["batch", "seq"], "padding")
-        symbols["seq"] = {"min": 1, "max": longest}
-        if "pixel_values" in taken and not other:
-            notes = (*notes, "The architecture also takes images: declare pixel_values, and their places among input_ids.")
-    if main == "pixel_values" or (other and "pixel_values" in taken):
-        vision = getattr(config, "vision_config", None) or config
-        size = getattr(vision, "image_size", None)
-        height, width = size if isinstance(size, list | tuple) else (size, size)
-        frames = getattr(vision, "num_frames", None) if other else None
-        image = [getattr(vision, "num_channels", 3), height or "height", width or "width"]
-        inputs["pixel_values"] = _leaf("float32", ["batch", *([frames] if frames else []), *image])
-        symbols |= {} if size else {name: {"min": 32, "max": 256, "multiple_of": 32} for name in ("height", "width")}
-    elif main == "input_values":
-        channels = [getattr(config, "audio_channels", 1)] if other else []
-        inputs["input_values"] = _leaf("float32", ["batch", *channels, "samples"])
-        symbols["samples"] = {"min": 1000, "max": 16000}
-    elif main == "input_features" and hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
-        inputs["input_features"] = _leaf("float32", ["batch", config.num_mel_bins, 2 * config.max_source_positions])
-    for name in [each for each in (main, *more) if each not in inputs]:
-        inputs[name] = _leaf("float32", ["batch", MISSING])
-        shape = documented.find_shape(module.forward, name)
-        notes = (*notes, f"Give the shape of {name}{f', {shape}' if shape else ''}.")
-    count = sum(parameter.numel() for parameter in module.parameters())
-    weights = "none" if count > LARGEST else None
-    if weights:
-        notes = (*notes, f"It has {count / 1e9:.1f} billion parameters, and is lowered without values, and not run.")
-    if config.is_encoder_decoder and "decoder_input_ids" in taken:
-        inputs["decoder_input_ids"] = _leaf("int64", ["batch", "target"], words)
-        symbols["target"] = {"min": 1, "max": min(longest, 64)}
-    return Proposal(factory, inputs, symbols, notes, weights)
+def make_leaf(dtype: str, shape: list[Any], fill: Any = None) -> Tree:
+    """Return the declaration of a tensor. shape: sizes, names of dims, and MISSING."""
+    return {"dtype": dtype, "shape": shape} | ({"fill": fill} if fill is not None else {})
 
 
 def propose_callable(target: str) -> Proposal:
@@ -175,7 +53,7 @@ def propose_callable(target: str) -> Proposal:
     if needed:
         forward = getattr(made, "forward", None)
         names = _list_arguments(forward, bound=False) if forward else ["x"]
-        return Proposal(factory, {name: _leaf("float32", ["batch", MISSING]) for name in names}, {"batch": {"min": 1, "max": 8}},
+        return Proposal(factory, {name: make_leaf("float32", ["batch", MISSING]) for name in names}, {"batch": {"min": 1, "max": 8}},
                         (f"Give {', '.join(needed)} of the factory, and the shapes of the inputs.",))  # fmt: skip
     try:
         module = trials.build(made)
@@ -186,7 +64,7 @@ def propose_callable(target: str) -> Proposal:
         raise LoadError(Problem(target, f"returns a {type(module).__name__}", "name a class or function that returns a torch.nn.Module"))
     names = _list_arguments(module.forward, bound=True)
     guessed, symbols = _guess_input(module)
-    inputs = {name: guessed if name == names[0] and guessed else _leaf("float32", ["batch", MISSING]) for name in names}
+    inputs = {name: guessed if name == names[0] and guessed else make_leaf("float32", ["batch", MISSING]) for name in names}
     proposal = Proposal(factory, inputs, {"batch": {"min": 1, "max": 8}, **symbols})
     unknown = [name for name, leaf in inputs.items() if MISSING in leaf["shape"]]
     if unknown:
@@ -194,7 +72,7 @@ def propose_callable(target: str) -> Proposal:
     refusal = trials.find_refusal(proposal.inputs, module, made)
     if refusal and (fixed := _fix_image(proposal, module)) and trials.find_refusal(fixed.inputs, module, made) is None:
         return fixed
-    return _refuse(proposal, refusal) if refusal else proposal
+    return proposal.refuse(refusal) if refusal else proposal
 
 
 def _fix_image(proposal: Proposal, module: torch.nn.Module) -> Proposal | None:
@@ -207,11 +85,6 @@ def _fix_image(proposal: Proposal, module: torch.nn.Module) -> Proposal | None:
     known = {"height": height, "width": width}
     inputs = {name: {**leaf, "shape": [known.get(dim, dim) for dim in leaf["shape"]]} for name, leaf in proposal.inputs.items()}
     return replace(proposal, inputs=inputs, symbols={name: span for name, span in proposal.symbols.items() if name not in known})
-
-
-def _refuse(proposal: Proposal, refusal: str | None) -> Proposal:
-    notes = (*proposal.notes, f"forward fails with these inputs: {refusal}. Correct them.")
-    return replace(proposal, notes=notes, refusal=refusal or "")
 
 
 def propose_exported(path: str) -> Proposal:
@@ -245,7 +118,7 @@ def propose_mlir(path: str) -> Proposal:
         dtype, dims = mlir.describe_type(kind, module.level) or (MISSING, ())
         shape = [f"{name}_d{position}" if dim == "?" else int(dim) for position, dim in enumerate(dims)]
         symbols |= {dim: {"min": 1, "max": 64} for dim in shape if isinstance(dim, str)}
-        inputs[name] = _leaf(dtype, shape)
+        inputs[name] = make_leaf(dtype, shape)
     notes = ("Each dynamic dim has a symbol of its own: give those that are equal one, and each its range.",) if symbols else ()
     return Proposal({TARGET: "lowering.sources.mlir.load", "path": path, "level": module.level.word}, inputs, symbols, notes)
 
@@ -256,7 +129,7 @@ def _describe(value: Any, dims: Any) -> Any:
         shape = [(dims or {}).get(position, size) for position, size in enumerate(value.shape)]
         is_int = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool) and value.numel()
         fill = {"randint": [int(value.min()), int(value.max()) + 1]} if is_int else None
-        return _leaf(str(value.dtype).removeprefix("torch."), shape, fill)
+        return make_leaf(str(value.dtype).removeprefix("torch."), shape, fill)
     if isinstance(value, Mapping):
         return {key: _describe(item, (dims or {}).get(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -294,22 +167,19 @@ def _guess_input(module: torch.nn.Module) -> tuple[Tree | None, Tree]:
     spans = {name: {"min": 32, "max": 256} for name in ("height", "width", "length")}
     for layer in _list_layers(module):
         if isinstance(layer, torch.nn.Embedding):
-            return _leaf("int64", ["batch", "seq"], {"randint": [0, layer.num_embeddings]}), {"seq": {"min": 1, "max": SEQUENCE}}
+            return make_leaf("int64", ["batch", "seq"], {"randint": [0, layer.num_embeddings]}), {"seq": {"min": 1, "max": SEQUENCE}}
         if isinstance(layer, torch.nn.Conv2d):
-            return _leaf("float32", ["batch", layer.in_channels, "height", "width"]), {name: spans[name] for name in ("height", "width")}
+            image = make_leaf("float32", ["batch", layer.in_channels, "height", "width"])
+            return image, {name: spans[name] for name in ("height", "width")}
         if isinstance(layer, torch.nn.Conv1d):
-            return _leaf("float32", ["batch", layer.in_channels, "length"]), {"length": spans["length"]}
+            return make_leaf("float32", ["batch", layer.in_channels, "length"]), {"length": spans["length"]}
         if isinstance(layer, torch.nn.RNNBase):
             shape = ["batch", "seq", layer.input_size] if layer.batch_first else ["seq", "batch", layer.input_size]
-            return _leaf("float32", shape), {"seq": {"min": 1, "max": 128}}
+            return make_leaf("float32", shape), {"seq": {"min": 1, "max": 128}}
         if isinstance(layer, torch.nn.Linear):
-            return _leaf("float32", ["batch", layer.in_features]), {}
+            return make_leaf("float32", ["batch", layer.in_features]), {}
     return None, {}
 
 
 def _list_layers(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
     return (layer for layer in module.modules() if not list(layer.children()))
-
-
-def _leaf(dtype: str, shape: list[Any], fill: Any = None) -> Tree:
-    return {"dtype": dtype, "shape": shape} | ({"fill": fill} if fill is not None else {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import BrosModel
 
-from lowering.sources import documented, proposal
+from lowering.sources import documented, huggingface_proposal
 
 
 def forward(x: object, boxes: object = None, labels: object = None) -> None:
@@ -31,6 +31,6 @@ def test_docstrings_of_transformers_have_the_expected_form() -> None:
 
 
 def test_an_architecture_with_several_main_inputs_is_proposed() -> None:
-    found = proposal.propose_huggingface("OneFormerForUniversalSegmentation")
+    found = huggingface_proposal.propose("OneFormerForUniversalSegmentation")
     assert list(found.inputs) == ["pixel_values", "task_inputs"] and not found.complete
     assert "Give the shape of task_inputs, (batch_size, sequence_length)." in found.notes
