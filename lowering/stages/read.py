@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from lowering.eager.mlir_module import MlirModule
 from lowering.eager.module import instantiate
-from lowering.errors import Problem
+from lowering.errors import Problem, Unsupported
 from lowering.ir import mlir
+from lowering.legalize import chlo_ops
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.sizes.dims import Affine
@@ -87,10 +88,19 @@ class ReadTorch(ReadMlir, ToBackendContract):
 
 @dataclass(frozen=True)
 class ReadStableHLO(ReadMlir):
-    """Read StableHLO, as it is."""
+    """Read StableHLO. Ops of CHLO that MHLO lacks are expanded; all else stays as it is."""
 
     source: ClassVar[Level] = Level.MODEL
     target: ClassVar[Level] = Level.STABLEHLO
+
+    def apply(self, program: Program, note: Note) -> Program:
+        given, module = self._load(program, note)
+        if names := chlo_ops.list_expanded(module):
+            assert given.signature is not None
+            if problems := chlo_ops.expand(module, given.signature):
+                raise Unsupported(problems, mlir.text(module))
+            note("chlo_expanded", "became plain ops of StableHLO, whose result is the reference of `verify`", ", ".join(names))
+        return given.replace_ir(self.target, module)
 
 
 @dataclass(frozen=True)

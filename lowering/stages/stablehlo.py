@@ -14,19 +14,18 @@ from lowering import meshes, torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import chlo, mlir
-from lowering.legalize import aliases, composites, driver, preparation, quantized_types, scaling, shardings
+from lowering.legalize import aliases, chlo_ops, composites, driver, preparation, quantized_types, scaling, shardings
 from lowering.legalize.patterns import collectives, control, custom_calls
 from lowering.level import Level, Program
 from lowering.signature import Signature
 from lowering.stage import Note, Read, Stage
 from lowering.torch_dialect import inventory
 
-# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in parts. In UNGUARD, CHLO ops that MHLO has too are set aside. The
+# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in parts. CHLO ops that MHLO has too are set aside first. The
 # passes that refine shapes are left out, since the legalization knows more. Two steps run between the parts because canonicalize and the
 # conversion of types take quadratic time for them: opening the regions that guard broadcasts, and converting the arguments that are
 # weights. 96 layers take a quarter of the time.
 CONVERT = "builtin.module(func.func(convert-torch-to-stablehlo{{allow-non-finites={allow}}}))"
-UNGUARD = "builtin.module(func.func(chlo-legalize-to-stablehlo,remove-shape-constraints))"
 SIMPLIFY = "builtin.module(func.func(convert-torch-to-arith,cse,canonicalize,cse))"
 VERIFY = "torch-verify-stablehlo-backend-contract,"
 INTERFACE = "builtin.module(torch-func-backend-type-conversion-for-stablehlo,func.func(canonicalize))"
@@ -34,7 +33,7 @@ TYPES = (
     "builtin.module(func.func(torch-finalizing-backend-type-conversion-for-stablehlo),"
     f"{VERIFY}func.func(stablehlo-legalize-deprecated-ops{{fail-on-unused=false}},canonicalize,cse))"
 )
-FINISH = mlir.join_pipelines(UNGUARD, SIMPLIFY, INTERFACE, TYPES)
+FINISH = mlir.join_pipelines(chlo_ops.EXPAND, SIMPLIFY, INTERFACE, TYPES)
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class ToStableHLO(Stage):
             mlir.run(module, convert, "stablehlo")
             if self.chlo == "keep":
                 chlo.to_calls(module)
-            mlir.run(module, UNGUARD, "stablehlo")
+            mlir.run(module, chlo_ops.EXPAND, "stablehlo")
             chlo.from_calls(module)
             preparation.open_assumptions(module)
             preparation.convert_literals(module)

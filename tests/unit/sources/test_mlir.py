@@ -109,6 +109,18 @@ def test_stablehlo_is_compared_with_itself_run_by_xla_and_by_the_interpreter(tmp
     assert [stage.name for stage in result.stages] == ["read", "mhlo", "verify"]
 
 
+def test_ops_of_chlo_that_no_artifact_holds_are_expanded(tmp_path: Path) -> None:
+    text = """
+    func.func @main(%x: tensor<?x3xf32>) -> tensor<?x3xf32> {
+      %c = stablehlo.constant dense<[0.25, -1.0, 2.0]> : tensor<3xf32>
+      %y = chlo.broadcast_add %x, %c : (tensor<?x3xf32>, tensor<3xf32>) -> tensor<?x3xf32>
+      return %y : tensor<?x3xf32>
+    }"""
+    result = lower(tmp_path, text, "stablehlo")
+    assert (result.outcome, result.unverified) == ("ok", ""), result.problems
+    assert [remark.place for remark in result.warnings if remark.code == "chlo_expanded"] == ["chlo.broadcast_add"]
+
+
 def test_a_wrong_lowering_of_a_source_is_a_mismatch(tmp_path: Path) -> None:
     result = lower(tmp_path, STABLEHLO, "stablehlo", mhlo=WrongMHLO())
     assert (result.outcome, result.stage) == ("mismatch", "verify")
