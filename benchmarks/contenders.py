@@ -11,12 +11,13 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lowering import pipeline
 from lowering.eager import inputs
@@ -134,8 +135,9 @@ def measure(lower: Callable[[Model], Any], model: Model) -> Taken:
 
 
 def weight_bytes(model: Model) -> int:
-    """Return the bytes of all parameters and buffers. Shared storage counts once."""
-    module = instantiate(model)
+    """Return the bytes of all parameters and buffers; a tensor of several names counts once. Those of a model without weights are only shapes."""
+    with FakeTensorMode(allow_non_fake_inputs=True) if model.weights == "none" else nullcontext():
+        module = instantiate(model)
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import lowering
-from benchmarks.contenders import Taken
+from benchmarks.contenders import Taken, weight_bytes
 from benchmarks.lowering import BASELINE, MAIN, Row
+from lowering.model import Model
 
 
 def taken(seconds: float, peak: int = 100) -> Taken:
@@ -58,3 +60,25 @@ def test_an_unknown_contender_is_refused(monkeypatch: pytest.MonkeyPatch, capsys
         lowering.main()
     assert ended.value.code == 2
     assert "no contender shapelin; there are shapeline, route fx" in capsys.readouterr().err
+
+
+class Tied(torch.nn.Module):
+    """Two names of one parameter of 32 bytes, and a buffer of 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.second = torch.nn.Linear(4, 2, bias=False)
+        self.register_buffer("count", torch.zeros(1, dtype=torch.int64))
+
+
+class TooLarge(torch.nn.Module):
+    """A parameter of 4 EB, which no machine holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(1 << 30, 1 << 30))
+
+
+def test_the_bytes_of_weights_are_counted_from_their_shapes() -> None:
+    assert weight_bytes(Model("tied", {"_target_": f"{__name__}.Tied"}, {})) == 40
+    assert weight_bytes(Model("large", {"_target_": f"{__name__}.TooLarge"}, {}, weights="none")) == 4 << 60
