@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from operator import getitem
 from typing import Any
 from unittest import mock
 
 import torch
+from torch._C import DispatchKey, _AutoDispatchBelowAutograd
+from torch._ops import HigherOrderOperator, _higher_order_ops
 from torch.fx import GraphModule
 from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import _ModuleStackTracer
 from torch.fx.graph import CodeGen
+from torch.utils import _pytree as pytree
 
 from lowering.fx.replay import marker
 
@@ -52,6 +55,38 @@ def read_values_directly() -> Iterator[None]:
 
     with mock.patch.object(proxy_tensor, "set_meta", set_meta):
         yield
+
+
+_WITH_BODIES = ("associative_scan", "cond", "map_impl", "scan", "while_loop")
+
+
+@contextmanager
+def skip_gradients_of_bodies() -> Iterator[list[str]]:
+    """Trace no gradients inside the block for the bodies of loops and branches, and list the ops that would have had them.
+
+    torch traces and partitions a body together with its gradients wherever an argument, such as a weight, requires one. What is computed
+    from the results of the ops in the list has no gradient, which torch's own trace above autograd loses without a word.
+    """
+    skipped: list[str] = []
+
+    def run_below_autograd(op: HigherOrderOperator) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in _find_tensors(args, kwargs)):
+                skipped.append(op.name())
+            with _AutoDispatchBelowAutograd():
+                return op(*args, **kwargs)
+
+        return run
+
+    with ExitStack() as stack:
+        for op in filter(None, map(_higher_order_ops.get, _WITH_BODIES)):
+            stack.enter_context(mock.patch.dict(op.py_kernels, {DispatchKey.Autograd: run_below_autograd(op)}))
+            stack.enter_context(mock.patch.dict(op._dispatch_cache, clear=True))  # it holds kernels that were found before
+        yield skipped
+
+
+def _find_tensors(*arguments: Any) -> Iterator[torch.Tensor]:
+    return (leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, torch.Tensor))
 
 
 def defer_code() -> AbstractContextManager[Any]:

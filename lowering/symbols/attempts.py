@@ -67,7 +67,7 @@ class Captured:
     part: the widest part of the declared ranges that it takes, with the symbols that it narrows; None where it takes single sizes only.
     repeat: what became of the calls of repeated modules.
     unfinished: the graph up to where the export failed, as code; empty if torch gives none.
-    transforms: calls in forward that differentiate.
+    transforms: calls in forward that differentiate. undifferentiated: loops and branches before them, whose gradients the program lacks.
     decide: judges the assertions of a program that a later trace made of this one; judge: conditions that later traces assumed.
     """
 
@@ -87,6 +87,7 @@ class Captured:
     repeat: tuple[Repeated, ...] = ()
     unfinished: str = ""
     transforms: tuple[str, ...] = ()
+    undifferentiated: tuple[str, ...] = ()
     decide: Callable[[ExportedProgram], Sequence[Deferred]] = lambda _: ()
     judge: Callable[[Sequence[sympy.Basic]], Sequence[Deferred]] = lambda _: ()
 
@@ -128,6 +129,7 @@ def capture_attempt(
     program, error, calls, seen, late = None, None, [], {}, None
     printed: list[str] = []
     entered: list[str] = []
+    skipped: list[str] = []
     replays = tracing.Replays(module, "off")
     shapes = dynamic_shapes.build_dynamic_shapes(model, arguments, may_narrow=attempt == "auto")
     sources = pytrees.list_sources(arguments)
@@ -135,11 +137,14 @@ def capture_attempt(
     with capture(training.unwrap(module), options.settings) as log:
         try:
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
+            skipping: AbstractContextManager[list[str]] = nullcontext([])
+            if above and model.mode == "inference":
+                skipping = tracing_costs.skip_gradients_of_bodies()
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.within(options.seconds, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
                   nullcontext() if above else transforms.trace_below(module), transforms.watch() as entered, watch_branches() as seen,
-                  tracing.replaying(module, options.repeat) as replays, _cut_costs(attempt, options), _keep_prints() as printed,
-                  torch_warnings.silence()):
+                  tracing.replaying(module, options.repeat) as replays, _cut_costs(attempt, options), skipping as skipped,
+                  _keep_prints() as printed, torch_warnings.silence()):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
@@ -183,6 +188,7 @@ def capture_attempt(
         made = replace(made, warnings=(*made.warnings, warned))
     return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols,
                     tuple(_list_repeated(replays)), "" if error is None else "\n".join(printed).strip(), tuple(entered),
+                    tuple(dict.fromkeys(skipped)) if entered else (),
                     lambda later: spare(later, list_asserted(later, export)) if _defers(attempt) else (),
                     lambda assumed: judge_all(assumed, export))
 

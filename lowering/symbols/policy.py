@@ -44,7 +44,7 @@ def try_all(
             continue
         traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
         found = capture_attempt(traced, module, dict(arguments(traced)), attempt, options, above)
-        if above and transforms.are_lost(found.program, found.error, found.transforms):
+        if above and (found.undifferentiated or transforms.are_lost(found.program, found.error, found.transforms)):
             above = False
             found = capture_attempt(traced, module, dict(arguments(traced)), attempt, options, above)
         made.append(found)

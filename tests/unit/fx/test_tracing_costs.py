@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+from torch._higher_order_ops.partitioner import HopGraphMinCutPartitioner
+from torch._higher_order_ops.scan import scan
 from torch.export import Dim, ExportedProgram, export
 from torch.fx import Graph, symbolic_trace
 from torch.utils._traceback import CapturedTraceback
 
 from lowering.fx import tracing_costs
+from lowering.model import Input, Model, Symbol
+from lowering.symbols import policy
+from lowering.symbols.attempts import Options
 from tests.unit.fx.test_serialization import Mixed
 
 
@@ -79,3 +85,57 @@ def test_deferred_code_runs_and_follows_later_changes() -> None:
     module.recompile()
     assert module(torch.tensor([-1.0, 2.0])).tolist() == [1.0, -2.0]
     assert "neg" in module.code
+
+
+class Recurrence(torch.nn.Module):
+    """A recurrence over the rows with a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(4) / 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return scan(lambda state, row: ((new := torch.tanh(state @ self.weight + row)), new * 2), torch.zeros(4), x)[1]
+
+
+class Slope(Recurrence):
+    """A gradient through a branch, and past it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            branch = torch.cond(x.sum() > 0, lambda value: value.exp() @ self.weight, lambda value: value + 1, (x,))
+            return torch.autograd.grad((branch * x).sum(), x)[0]
+
+
+def capture(factory: type[torch.nn.Module]) -> ExportedProgram:
+    """Export a model as the stage does."""
+    model = Model("model", {"_target_": factory.__name__}, {"x": Input("float32", ("n", 4))}, {"n": Symbol(2, 9)})
+    program = policy.choose_best(policy.try_all(model, factory(), lambda _: {"x": torch.rand(5, 4)}, ("declared",), Options())).program
+    assert program is not None
+    return program
+
+
+def test_bodies_are_traced_without_gradients_that_nothing_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    partition = HopGraphMinCutPartitioner.create_partitioned_graph
+
+    def count(*args: Any, **kwargs: Any) -> object:
+        made.append(partition(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(HopGraphMinCutPartitioner, "create_partitioned_graph", count)
+    program = capture(Recurrence)
+    assert not made
+    theirs = export(Recurrence(), (), {"x": torch.rand(5, 4)}, dynamic_shapes={"x": {0: Dim("n", min=2, max=9)}})
+    assert made
+    assert [node.target for node in program.graph.nodes] == [node.target for node in theirs.graph.nodes]
+    x = torch.linspace(-1, 1, 28).reshape(7, 4)
+    torch.testing.assert_close(program.module()(x=x), theirs.module()(x=x))
+
+
+def test_a_gradient_in_forward_passes_through_bodies() -> None:
+    program, x = capture(Slope), torch.linspace(-1, 2, 28).reshape(7, 4)
+    for each in (x, -x):
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(x=each), Slope()(each))
