@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from lowering.errors import ConfigError, Problem
+from lowering.errors import ConfigError, Problem, suggest
 
 TARGET = "_target_"
 
@@ -29,10 +30,17 @@ def locate(path: str) -> Any:
             raise
         for part in parts[cut:]:
             if not hasattr(found, part):
-                raise ConfigError(Problem(f"{TARGET}: {path}", f"{module_name} has no '{part}'"))
+                fix = suggest(part, dir(found)) or f"is it in the version of {parts[0]} that is installed here?"
+                raise ConfigError(Problem(f"{TARGET}: {path}", f"{module_name} has no '{part}'", fix))
             found = getattr(found, part)
         return found
-    raise ConfigError(Problem(f"{TARGET}: {path}", f"no module named '{parts[0]}' can be imported"))
+    raise ConfigError(Problem(f"{TARGET}: {path}", f"no module named '{parts[0]}' can be imported", suggest_module(parts[0])))
+
+
+def suggest_module(name: str) -> str:
+    """Return the fix of a top-level module that cannot be found: the name that is meant, or how Python finds one."""
+    return suggest(name, (module.name for module in pkgutil.iter_modules())) or (
+        f"install the package that has it into this environment, or add the folder of {name}.py to PYTHONPATH")
 
 
 def build(spec: Any) -> Any:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
                         help=f"also try sizes beyond the declared max, up to SIZE (without a max: {LIMIT})")
     parser.add_argument("--json", action="store_true", help="print probe.json")
     options = parser.parse_intermixed_args(arguments)
-    name, *options.overrides = options.overrides or [""]
+    name = options.overrides.pop(0) if options.overrides and not _is_override(options.overrides[0]) else ""
     planned, job = _find_job(name, collect_overrides(options))
     declared = _find_symbol(job, options.symbol)
     folder = planned.output / "probes" / make_folder_name(f"{job_id(job)}-{options.symbol}")
@@ -182,6 +182,10 @@ def _find_symbol(job: Mapping[str, Any], name: str) -> Symbol:
         fix = suggest(name, symbols) or f"symbols: {printing.format_symbols(symbols)}"
         raise ConfigError(Problem("--symbol", f"{job_id(job)} has no symbol '{name}'", fix))
     return from_plain(Symbol, symbols[name])
+
+
+def _is_override(text: str) -> bool:
+    return re.match(r"~|\+*[\w./]+=", text) is not None and not Path(text).is_file()
 
 
 def _list_ids(planned: Plan) -> list[str]:

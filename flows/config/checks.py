@@ -12,6 +12,7 @@ from flows.config.schema import split_keys
 from lowering import ladder
 from lowering.errors import Problem, suggest
 from lowering.fitting import Keys, Misfit, find_misfits, format_value
+from lowering.model import Model
 from lowering.recipe import TARGET
 from lowering.trees import Construction, iterate
 
@@ -80,6 +81,29 @@ def check_inputs(trees: Mapping[str, Any], place: Place) -> list[Problem]:
         found += [Problem(place(keys), f"{target} needs '{name}'", "declare a leaf of that name") for name in
                   sorted(options.required - set(made.fields))]
     return found
+
+
+def check_arguments(model: Model, place: Place) -> list[Problem]:
+    """Return a problem for each input that the method of a model's class does not take, and for each argument that it needs.
+
+    None for a factory whose declaration does not show the method: then the module is checked when it is built.
+    """
+    target = model.factory.get(TARGET)
+    try:
+        options = declarations.load_method(target, model.method) if isinstance(target, str) else None
+    except Undeclared:  # `check_factory` reports it
+        return []
+    if options is None:
+        return []
+    method = f"{target}.{model.method}"
+    targets = model.loss.get("targets", {}) if isinstance(model.loss, Mapping) else {}
+    taken = {*options.types, *(targets.values() if isinstance(targets, Mapping) else ())}
+    given = {**dict.fromkeys(model.inputs, "inputs"), **dict.fromkeys(model.constants, "constants")}
+    known = f"it takes {', '.join(options.types) or 'nothing'}"
+    found = [Problem(place((section, name)), f"{method} has no argument '{name}'", suggest(name, taken) or known)
+             for name, section in given.items() if name not in taken and not options.open]
+    return found + [Problem(place(("inputs",)), f"{method} needs '{name}'", f"declare inputs.{name}")
+                    for name in sorted(options.required - set(given))]
 
 
 def check_loss(loss: Any, place: Place) -> list[Problem]:

@@ -58,6 +58,22 @@ def load_options(path: str) -> Options | None:
     return _read_arguments(node) if isinstance(node, ast.FunctionDef) else None
 
 
+@lru_cache
+def load_method(path: str, method: str) -> Options | None:
+    """Return the arguments of a method of the class at a dotted path; None if its source does not show the function that a call runs.
+
+    That is one that the class itself defines, without decorators, and assigns to nowhere. Raises Undeclared if there is no such class.
+    """
+    node = find_definition(path)
+    if not isinstance(node, ast.ClassDef) or node.decorator_list or node.keywords:
+        return None
+    found = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name in (method, "__new__")]
+    written = [item.attr for item in ast.walk(node) if isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store)]
+    if method in written or [item.name for item in found] != [method] or found[0].decorator_list:
+        return None
+    return _read_arguments(found[0], skip=1)
+
+
 def _read_stage(path: str) -> StageDeclaration | None:
     """Return the declaration of a stage class, from its source and its bases' sources; None if they do not show it."""
     levels: dict[str, Level | None] = {}

@@ -60,7 +60,7 @@ def find_definition(path: str) -> ast.stmt | None:
         locate(path)
     except Undeclared as error:
         defined = [node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-        raise Undeclared(str(error), suggest(name, defined)) from None
+        raise Undeclared(str(error), suggest(name, defined) or error.fix) from None
     return None
 
 
@@ -140,7 +140,8 @@ def _find_module_file(module: str) -> Path | None:
         if spec is None:
             beside = [entry for folder in search or () for entry in Path(folder).iterdir()]
             known = [entry.stem for entry in beside if entry.suffix == ".py" or entry.is_dir()]
-            raise Undeclared(f"there is no module {name}", suggest(parts[depth - 1], known))
+            fix = suggest(parts[depth - 1], known) or f"is it in the version of {parts[0]} that is installed here?"
+            raise Undeclared(f"there is no module {name}", fix)
         search = [str(entry) for entry in spec.submodule_search_locations or ()]  # transformers, once imported, lists a Path
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
@@ -150,6 +151,9 @@ def locate(path: str) -> Any:
     try:
         return recipe.locate(path)
     except ConfigError as error:
-        raise Undeclared("; ".join(problem.cause for problem in error.problems)) from None
+        raise Undeclared("; ".join(problem.cause for problem in error.problems), error.problems[0].fix) from None
+    except ModuleNotFoundError as error:  # of a module that the module imports
+        raise Undeclared(f"importing it fails: {error}", recipe.suggest_module((error.name or "").partition(".")[0])) from None
     except Exception as error:  # noqa: BLE001 - an import runs arbitrary code
-        raise Undeclared(f"importing it fails: {type(error).__name__}: {error}") from None
+        fix = f"python -c 'import {path.rpartition('.')[0]}' shows where"
+        raise Undeclared(f"importing it fails: {type(error).__name__}: {error}", fix) from None

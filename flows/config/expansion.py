@@ -208,7 +208,7 @@ class _Expanding:
         """Apply overrides of a model's keys in order. quietly: without their problems, which a second call reports."""
         for override, path in steps:
             if path == ("stages",) and isinstance(override.value, str):
-                options = self._read_option_file(override.value, f"{override.label} {override.text}".strip())
+                options = self._read_option_file(override.value, override.place)
                 layers = layers.over(options) if options else layers
                 continue
             checked_later = path[0] == "stages" or (path[0] == "factory" and len(path) == 2)
@@ -271,6 +271,7 @@ class _Expanding:
             wrong += [Problem(place(split_keys(problem.place)[1:]), problem.cause, problem.fix)
                       for problem in find_problems(model, is_whole=all(misfit.keys[0] != "inputs" for misfit in shape))]
             wrong += checks.check_inputs(model.trees, place)
+            wrong += checks.check_arguments(model, place) if all(misfit.keys[0] != "inputs" for misfit in shape) else []
         wrong += checks.check_loss(models[0].loss, layers.place)
         stages = {stage: spec for stage, spec in merge(self.document.get("stages", {}), changes).items() if spec is not None}
         if changes and "stages" in self.document:

@@ -74,17 +74,23 @@ class Layers:
         return [Problem(self.place(misfit.keys), misfit.cause, misfit.fix) for misfit in found]
 
 
+class Items(dict[int, Any]):
+    """Some items of a list by their index, to merge over it."""
+
+
 def merge(below: Any, above: Any) -> Any:
-    """Merge `above` over `below`: mappings key by key; anything else is replaced."""
+    """Merge `above` over `below`: mappings key by key, `Items` over the items of a list; anything else is replaced."""
+    if isinstance(above, Items) and isinstance(below, list):
+        return [merge(item, above[index]) if index in above else item for index, item in enumerate(below)]
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
         return above
     return {**below, **{key: merge(below[key], value) if key in below else value for key, value in above.items()}}
 
 
 def nest(keys: Keys, value: Any) -> Any:
-    """Return the tree that has only `value`, at `keys`."""
+    """Return the tree that has only `value`, at `keys`. An int is the index of an item of a list."""
     for key in reversed(keys):
-        value = {key: value}
+        value = Items({key: value}) if isinstance(key, int) else {key: value}
     return value
 
 

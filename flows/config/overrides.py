@@ -35,6 +35,15 @@ class Override:
     def group(self) -> str:
         return str(self.keys[0])
 
+    @property
+    def place(self) -> str:
+        """The place of the override in messages."""
+        return f"{self.label} {self.text}".strip()
+
+    def name_parent(self, count: int) -> str:
+        """Return the keys as typed, without the last `count`."""
+        return ".".join(map(str, self.keys[:len(self.keys) - count]))
+
 
 def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     """Parse overrides; return them in order, and a problem for each that is malformed or repeats a key."""
@@ -61,9 +70,13 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
 def apply_override(tree: Layers, override: Override, keys: Keys, kind: Any, others: Sequence[str] = ()) -> tuple[Layers, list[Problem]]:
     """Apply an override to `tree` (of type `kind`) at `keys`. Without a `+`, every key must exist or be a field of a dataclass.
 
+    A number among `keys` is the index of an item where the tree has a list.
     others: first keys that are handled elsewhere, suggested for a misspelt one.
     """
-    problem = None if override.how == "add" else _find_unknown(tree.data, override, keys, kind, others)
+    keys = _convert_indices(tree.data, keys)
+    problem = _find_missing_item(tree.data, override, keys)
+    if problem is None and override.how != "add":
+        problem = _find_unknown(tree.data, override, keys, kind, others)
     if problem is not None:
         return tree, [problem]
     if override.how == "delete":
@@ -94,6 +107,10 @@ def _explain_error(error: Exception) -> str:
 
 def _suggest_key(text: str) -> str:
     """Return the fix of an override that the grammar does not take; of a name alone, the keys whose value it may be."""
+    key, equals, value = text.partition("=")
+    if re.search(r"\w\[\d+\]", key):
+        better = re.sub(r"\[(\d+)\]", r".\1", key)
+        return f"an index is a key: {better}{equals}{value}"
     if re.fullmatch(r"[\w/-]+|[\w./-]+\.ya?ml", text):
         return f"for a model write model={text}, for a suite suite={text}"
     return "write an override as key=value, +key=value or ~key"
@@ -136,13 +153,46 @@ def _convert_value(value: Any) -> Any:
     return [_convert_value(item) for item in value] if isinstance(value, list) else value
 
 
+def _convert_indices(data: Any, keys: Keys) -> Keys:
+    """Return `keys` with ints for the indices of items, where `data` has lists."""
+    found: list[str | int] = []
+    for key in keys:
+        key = int(key) if isinstance(data, list) and str(key).isdecimal() else key
+        found.append(key)
+        if isinstance(data, list):
+            data = data[key] if isinstance(key, int) and key < len(data) else None
+        else:
+            data = data.get(key) if isinstance(data, Mapping) else None
+    return tuple(found)
+
+
+def _find_missing_item(data: Any, override: Override, keys: Keys) -> Problem | None:
+    """Return the problem that a list in `data` lacks the item of `keys`, or that the override deletes an item."""
+    for depth, key in enumerate(keys):
+        if isinstance(data, list):
+            parent = join_keys(keys[:depth])
+            if not isinstance(key, int) or key >= len(data):
+                return Problem(override.place, f"'{parent}' is a list of {len(data)} items and has no '{key}'",
+                               f"write an index from 0 to {len(data) - 1}" if data else "write the whole list")
+            if override.how == "delete" and depth == len(keys) - 1:
+                fix = f"write the others: {override.name_parent(1)}=[…]"
+                return Problem(override.place, f"an item of the list '{parent}' cannot be removed", fix)
+        elif not isinstance(data, Mapping) or key not in data:
+            return None
+        data = data[key]
+    return None
+
+
 def _find_unknown(data: Any, override: Override, keys: Keys, kind: Any, others: Sequence[str]) -> Problem | None:
     """Return the problem that `data` lacks `keys`, or None if it has them."""
     root = data
     for depth, key in enumerate(keys):
+        if isinstance(data, list):
+            data, kind = data[int(key)], schema.get_inner_type(kind, str(key))
+            continue
         if not isinstance(data, Mapping):
-            return Problem(f"{override.label} {override.text}".strip(),
-                           f"'{join_keys(keys[:depth])}' is {format_value(data)}, not a mapping")
+            fix = f"set all of it: {override.name_parent(len(keys) - depth)}=…"
+            return Problem(override.place, f"'{join_keys(keys[:depth])}' is {format_value(data)}, not a mapping", fix)
         kind = schema.narrow(kind, data)
         fields = schema.get_field_names(kind)
         if key not in data:
@@ -151,6 +201,9 @@ def _find_unknown(data: Any, override: Override, keys: Keys, kind: Any, others: 
             if may_be_left_out:
                 return None
             elsewhere = [path for path in _list_paths(root) if path[-1] == key]
+            if str(key).isdecimal() and "repeat" in data:
+                cause = f"'{join_keys(keys[:depth])}' is repeated, and its items are alike"
+                return Problem(override.place, cause, f"leave out the index {key}, or write a list in the file")
             return _make_missing_problem(override, keys[:depth], str(key), known, bool(fields), elsewhere)
         data, kind = data[key], schema.get_inner_type(kind, str(key))
     return None
@@ -175,4 +228,4 @@ def _make_missing_problem(
         fixes = [suggest(key, known) or (f"known: {', '.join(dict.fromkeys(known))}" if known else "")]
     if override.how == "set" and not closed:
         fixes.append(f"add a new key with +{override.text}")
-    return Problem(f"{override.label} {override.text}".strip(), cause, "; ".join(filter(None, fixes)))
+    return Problem(override.place, cause, "; ".join(filter(None, fixes)))

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lowering import recipe, tracking
 from lowering.custom import libraries
 from lowering.eager import checkpoint, quantized, training
 from lowering.eager.arguments import assemble, check_fit
+from lowering.eager.missing_items import find_missing_item
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError, Problem, Unsupported, suggest
 from lowering.model import Model
@@ -149,22 +151,27 @@ def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.
 
     Raises LoadError, with the shapes, if it fails.
     """
+    arguments = assemble(model, module, inputs)
     try:
         with torch.set_grad_enabled(model.mode == "training"):
-            returned = module(**assemble(model, module, inputs))
+            returned = module(**arguments)
     except LoadError:
         raise
     except Exception as error:
         at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
         fix = "check inputs, fills, constants and ranges; dims that must be equal need the same symbol"
         said = str(error).partition(" (Could this error message be improved?")[0]
-        problem = Problem(f"models.{model.name}", f"eager raised {type(error).__name__}{_find_line(error)} at {at}: {said}", fix)
-        raise LoadError(libraries.explain(error, model) or problem) from error
+        found = _find_frame(error)
+        line = f" in {Path(found[1].filename).name}:{found[1].lineno}" if found else ""
+        problem = Problem(f"models.{model.name}", f"eager raised {type(error).__name__}{line} at {at}: {said}", fix)
+        missing = find_missing_item(error, *found, arguments, model) if found else None
+        raise LoadError(libraries.explain(error, model) or missing or problem) from error
     return flatten_outputs(returned)
 
 
-def _find_line(error: Exception) -> str:
-    """Return ` in FILE:LINE` of the innermost line that is neither torch's nor this package's, or an empty text."""
-    outside = (str(Path(torch.__file__).parent), str(tracking.OWN))
-    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((*outside, "<"))]
-    return f" in {Path(lines[-1].filename).name}:{lines[-1].lineno}" if lines else ""
+def _find_frame(error: Exception) -> tuple[FrameType, traceback.FrameSummary] | None:
+    """Return the innermost frame that is neither torch's nor this package's, and its line."""
+    outside = (str(Path(torch.__file__).parent), str(tracking.OWN), "<")
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    lines = traceback.extract_tb(error.__traceback__)
+    return next((found for found in reversed(list(zip(frames, lines, strict=True))) if not found[1].filename.startswith(outside)), None)

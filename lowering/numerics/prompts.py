@@ -13,8 +13,19 @@ PADDINGS: tuple[Padding, ...] = ("none", "left", "right")
 
 
 def find_tokens(inputs: Collection[str]) -> str:
-    """Return the argument that takes the next token: that of the decoder, if a model has an encoder too."""
-    return next((name for name in ("decoder_input_ids", "input_ids") if name in inputs), "input_ids")
+    """Return the leaf that takes the next token: that of the decoder, if a model has an encoder too. `input_ids` if there is none."""
+    return _find_leaf("decoder_input_ids", inputs) or _find_leaf("input_ids", inputs) or "input_ids"
+
+
+def find_logits(results: Collection[str]) -> str:
+    """Return the result that chooses the next token. `logits` if there is none."""
+    return _find_leaf("logits", results) or "logits"
+
+
+def _find_leaf(word: str, names: Collection[str]) -> str | None:
+    """Return the name that is `word`, or else the only one whose path ends with it: `batch.input_ids`."""
+    inner = [name for name in names if name.endswith(f".{word}")]
+    return word if word in names else inner[0] if len(inner) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -199,8 +199,9 @@ def _check(prefill: Artifact, decode: Artifact, names: Names) -> None:
     problems = []
     for entry in (prefill, decode):
         taken, computed = [value.name for value in entry.signature.inputs], [value.name for value in entry.signature.returned]
-        problems += [Problem(entry.folder.name, f"has no {kind} '{name}'", f"{kind}s: {', '.join(known)}")
-                     for kind, name, known in (("input", names.tokens, taken), ("result", names.logits, computed)) if name not in known]
+        problems += [Problem(entry.model.place, f"has no {kind} '{name}'", f"{kind}s: {', '.join(known)}; --{what} names the one meant")
+                     for kind, what, name, known in (("input", "tokens", names.tokens, taken), ("result", "logits", names.logits, computed))
+                     if name not in known]
     handed = {result.state or result.name for result in prefill.signature.returned}
     if not handed & {argument.name for argument in decode.signature.inputs}:
         problems.append(Problem(decode.folder.name, f"takes no result of {prefill.folder.name}", "give results the names of arguments, or "

@@ -68,3 +68,10 @@ def test_the_program_runs_without_the_module_and_every_level_is_shown(done: tupl
     for level in ("export", "torchscript", "torch", "stablehlo", "mhlo"):
         assert main(["show", str(folder), level]) == 0
     assert "@main" in capsys.readouterr().out
+
+
+def test_steps_of_a_job_without_entries_are_refused(done: tuple[Path, JobResult], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["steps", str(done[0])]) == 2
+    assert "has no entries to run one after another" in capsys.readouterr().err
+    assert main(["steps", str(done[0]), "--entries", "decode"]) == 2
+    assert "is a single entry, and steps come after another" in capsys.readouterr().err

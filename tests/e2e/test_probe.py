@@ -48,3 +48,9 @@ def test_an_unknown_job_or_symbol_is_named_with_its_near_miss(capsys: pytest.Cap
     assert "mlp--default has no symbol 'bacth' (did you mean 'batch'?)" in capsys.readouterr().err
     assert main(["probe", "resnet", "suite=quickstart", "--symbol", "batch"]) == 2
     assert "names 2 jobs" in capsys.readouterr().err
+
+
+def test_a_model_is_chosen_by_an_override_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for chosen in ("model=mlp", "model=./configs/model/mlp.yaml", "configs/model/mlp.yaml"):
+        assert main(["probe", chosen, "--symbol", "bacth"]) == 2
+        assert "mlp--default has no symbol 'bacth'" in capsys.readouterr().err

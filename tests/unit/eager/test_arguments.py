@@ -74,11 +74,36 @@ def test_a_tree_that_does_not_fit_is_refused_with_its_key(changes: dict[str, Any
     assert refused(nested_models.model(**changes))[0].startswith(f"models.nested.{said}")
 
 
-def test_a_structure_that_lacks_an_item_is_refused_with_the_line_that_reads_it() -> None:
-    state = {"_target_": "tests.unit.models.nested_models.State", "hidden": [nested_models.X], "scale": Input("float32")}
-    model = nested_models.model(state=state)
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"state": {**nested_models.INPUTS["state"], "hidden": [nested_models.X]}},
+     r"inputs\.state\.hidden: item 1 is read in nested_models\.py:\d+, and there are 1"),
+    ({"batch": {"x": {"lft": nested_models.X}, "mode": None}},
+     r"inputs\.batch\.x: has no key 'left', which is read in nested_models\.py:\d+ \(did you mean 'lft'\?\)"),
+    ({"batch": {"x": {"left": nested_models.X}}}, r"inputs\.batch: has no key 'mode', .*\(declare it, or correct the line; the keys are x\)"),
+])
+def test_a_structure_that_lacks_an_item_is_refused_with_its_key_and_the_line_that_reads_it(changes: dict[str, Any], said: str) -> None:
+    model = nested_models.model(**changes)
     module, leaves = built(model)
-    with pytest.raises(LoadError, match=r"eager raised IndexError in nested_models\.py:\d+ at .*: list index out of range"):
+    with pytest.raises(LoadError, match=rf"^models\.nested\.{said}"):
+        run_eager(module, model, leaves)
+
+
+class Unpacking(torch.nn.Module):
+    def forward(self, pair: list[torch.Tensor], table: dict[str, int]) -> torch.Tensor:
+        left, right = pair
+        words = {"sum": table}
+        return left + right + words["sums"]["by"]
+
+
+@pytest.mark.parametrize(("count", "said"), [
+    (1, r"models\.unpacking\.inputs\.pair: 2 items are unpacked in test_arguments\.py:\d+, and there are 1"),
+    (2, r"models\.unpacking: eager raised KeyError in test_arguments\.py:\d+ at pair"),  # of a dict of the module's own
+])
+def test_a_list_too_short_to_unpack_is_named_and_a_structure_of_the_module_is_not(count: int, said: str) -> None:
+    model = Model("unpacking", {"_target_": f"{__name__}.Unpacking"}, {"pair": Input("float32", (2,), repeat=count)}, {},
+                  constants={"table": {"by": 1}})
+    module, leaves = built(model)
+    with pytest.raises(LoadError, match=said):
         run_eager(module, model, leaves)
 
 

@@ -49,6 +49,10 @@ class Nested(torch.nn.Module):
         return x * 3
 
 
+class Inheriting(Nested):
+    """Takes what its base class does, which its own source does not show."""
+
+
 X = Input("float32", ("batch", 4))
 INPUTS: dict[str, Any] = {
     "state": {"_target_": f"{__name__}.State", "hidden": [X, X], "scale": Input("float32")},

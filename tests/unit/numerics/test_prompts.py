@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lowering.numerics.prompts import Names, Prompt, find_tokens
+from lowering.numerics.prompts import Names, Prompt, find_logits, find_tokens
 
 
 def test_rows_are_padded_by_different_numbers_on_the_side_that_is_asked() -> None:
@@ -29,3 +29,9 @@ def test_the_decoder_of_an_encoder_has_masks_with_its_prefix() -> None:
     names = Names(find_tokens(["input_ids", "attention_mask", "decoder_input_ids"]))
     assert (names.tokens, names.mask, names.positions) == ("decoder_input_ids", "decoder_attention_mask", "decoder_position_ids")
     assert find_tokens(["input_ids"]) == "input_ids"
+
+
+def test_tokens_and_logits_are_found_in_structures_unless_two_could_be_meant() -> None:
+    names = Names(find_tokens(["batch.input_ids", "batch.attention_mask"]), find_logits(["out.logits", "state.0"]))
+    assert (names.tokens, names.mask, names.logits) == ("batch.input_ids", "batch.attention_mask", "out.logits")
+    assert find_logits(["first.logits", "second.logits"]) == "logits"
