@@ -8,6 +8,7 @@ Importing the module registers the format `mhlo`, so that `AutoHfExporter` and `
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import weakref
@@ -82,6 +83,8 @@ class MhloExporter(DynamoExporter):
         """Export one graph and lower it. Raises as `shapeline.lower` does."""
         program, metadata = super().export_program(model, sample_inputs, config)
         module, args, kwargs, dims, symbols = exported.take_apart(program)
+        if not config.dynamic_shapes:
+            dims, symbols = _bind_masks(dims, symbols, kwargs)
         module.config = getattr(model, "config", None)  # of which caches are built
         name = type(model).__name__
         return lower(module, args, kwargs, dims, symbols=symbols, stages=config.stages, name=name), metadata
@@ -145,6 +148,45 @@ class MhloRunner(ModelRunner):
         results: Sequence[torch.Tensor] = self._xla.run(self._text, values, runner.find_known_ints(self._signature, values))
         leaves = complete(self._signature, results, {**self._buffers, **given})
         return torch.utils._pytree.tree_unflatten(leaves, self.out_spec)
+
+
+def _bind_masks(dims: Mapping[str, Any], symbols: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return dims and symbols in which a mask [batch, tokens] has the batch of its tokens, and the length of the cache and the tokens.
+
+    The models read a mask by index, and torch.export gives it sizes of its own: rows and columns that it lacks would be read as its last.
+    """
+    bound = dict(dims)
+    for name, mask in given.items():
+        prefix = name.removesuffix("attention_mask")
+        tokens = next((key for key in (f"{prefix}input_ids", f"{prefix}inputs_embeds") if isinstance(given.get(key), torch.Tensor)), None)
+        if prefix == name or tokens is None or not isinstance(mask, torch.Tensor) or mask.dim() != 2 or not dims.get(name):
+            continue
+        batch, length = given[tokens].shape[:2]
+        of_tokens = dims.get(tokens) or {}
+        sizes = {0: of_tokens.get(0) if mask.shape[0] == batch else dims[name].get(0), 1: dims[name].get(1)}
+        if mask.shape[1] == length:
+            sizes[1] = of_tokens.get(1)
+        elif 1 not in of_tokens and (past := _find_dim(dims, given, mask.shape[1] - length)):
+            sizes[1] = f"{past} + {length}"
+        bound[name] = {position: size for position, size in sizes.items() if size is not None}
+    used = set(re.findall(r"\w+", str(bound)))
+    return bound, {name: symbol for name, symbol in symbols.items() if name in used}
+
+
+def _find_dim(dims: Mapping[str, Any], given: Mapping[str, Any], size: int) -> str | None:
+    """Return the dim of the tokens in a cache [batch, heads, tokens, width] of that many tokens; None if there is none."""
+    specs = _list_specs(dims.get("past_key_values"))
+    return next((spec[2] for spec, value in zip(specs, declaration.list_tensors({"cache": given.get("past_key_values")}), strict=False)
+                 if spec and 2 in spec and value[1].dim() == 4 and value[1].shape[2] == size), None)
+
+
+def _list_specs(tree: Any) -> list[Any]:
+    """Return the dims of the leaves of a tree of dims, in order."""
+    if isinstance(tree, list | tuple):
+        return [spec for item in tree for spec in _list_specs(item)]
+    if isinstance(tree, Mapping) and all(isinstance(key, str) for key in tree):
+        return [spec for item in tree.values() for spec in _list_specs(item)]
+    return [tree]
 
 
 register_backend(MhloExporter, MhloRunner)

@@ -80,14 +80,14 @@ def test_validate_lists_every_error_with_file_key_and_near_miss(tmp_path: Path, 
     file = tmp_path / "model/mine.yaml"
     file.parent.mkdir()
     file.write_text("factory: {_target_: lowering.sources.mlp.MLP, widht_in: 16, width_hidden: 8, width_out: 8}\n"
-                    "inputs: {x: {dtype: float23, shape: [batch, 16]}}\nsymbols: {batch: {mim: 1, max: 8}}\n")
+                    "inputs: {features: {dtype: float23, shape: [batch, 16]}}\nsymbols: {batch: {mim: 1, max: 8}}\n")
     arguments = ["validate", "--config-dir", str(tmp_path), "model=mine", "stages.export.strct=true"]
     assert main(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines()[0] == "shapeline: 5 problems found"
     for place, fix in [("command line stages.export.strct", "strict"), (f"{file}:1 factory.widht_in", "width_in"),
-                       (f"{file}:2 inputs.x.dtype", "float32"), (f"{file}:3 symbols.batch.mim", "min")]:
+                       (f"{file}:2 inputs.features.dtype", "float32"), (f"{file}:3 symbols.batch.mim", "min")]:
         at = said.err.splitlines().index(f"  {place}")
         assert f"did you mean '{fix}'?" in said.err.splitlines()[at + 1]
     assert main([*arguments, "--json"]) == 2

@@ -13,7 +13,7 @@ from flows.config.plan import plan
 from tests.unit.config.configurations import not_said, refused, write
 
 SERVED = """
-factory: {_target_: lowering.sources.mlp.MLP, width_in: 16, width_hidden: 4, width_out: 2}
+factory: {_target_: tests.unit.models.nested_models.Inheriting}
 inputs:
   cache: {layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}
 entries:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from lowering.errors import Refused
 from lowering.sources import huggingface
 
 KWARGS = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
@@ -31,7 +32,8 @@ def test_entries_of_generation(llama: Any, cache: str, tmp_path: Path) -> None:
     static = {"cache_implementation": "static", "max_cache_len": 16} if cache == "static" else {}
     config = GenerationConfig(do_sample=False, use_cache=True, pad_token_id=0, eos_token_id=None, **static)
     tokens = torch.randint(0, 64, (2, 5))
-    exported = MhloExporter().export_for_generation(llama, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)},
+    padded = torch.tensor([[0, 1, 1, 1, 1], [1] * 5])
+    exported = MhloExporter().export_for_generation(llama, {"input_ids": tokens, "attention_mask": padded},
                                                     MhloConfig(dynamic=True), generation_config=config)  # fmt: skip
     assert exported.export_format == "mhlo" and list(exported.components) == ["prefill", "decode"]
     decode = exported.components["decode"].program
@@ -48,7 +50,7 @@ def test_entries_of_generation(llama: Any, cache: str, tmp_path: Path) -> None:
 
     with torch.no_grad():
         cached = llama(input_ids=prompt, past_key_values=make(), use_cache=True).past_key_values
-        step = {"input_ids": torch.randint(0, 64, (3, 1)), "position_ids": torch.full((3, 1), 4)}
+        step = {"input_ids": torch.randint(0, 64, (3, 1)), "position_ids": torch.full((3, 1), 4), "attention_mask": torch.ones(3, 5).long()}
         caches = [copy.deepcopy(cached) for _ in models]
         wanted = llama(**step, past_key_values=cached)
     for model, given in zip(models, caches, strict=True):
@@ -58,11 +60,18 @@ def test_entries_of_generation(llama: Any, cache: str, tmp_path: Path) -> None:
         assert type(got) is type(wanted)
         torch.testing.assert_close(got.logits, wanted.logits)
         torch.testing.assert_close(got.past_key_values.layers[0].keys, wanted.past_key_values.layers[0].keys)
+        if cache == "dynamic":
+            for rows, columns, said in ((2, 5, "dim 0 of attention_mask must be input_ids_d0 = 3, got 2"), (3, 4, "dim 1 of attention_mask")):
+                with pytest.raises(Refused, match=said):
+                    model.runners["decode"](**{**inputs, "attention_mask": torch.ones(rows, columns).long()})
+            first = {"input_ids": prompt, "position_ids": torch.arange(4).expand(3, 4), "past_key_values": make()}
+            with pytest.raises(Refused, match="dim 1 of attention_mask must be input_ids_d1 = 4, got 3"):
+                model.runners["prefill"](**first, attention_mask=torch.ones(3, 3).long())
 
 
 def masks(decode: Any) -> dict[str, torch.Tensor]:
     found = {argument.name: argument for argument in decode.signature.inputs}
-    if "attention_mask" not in found:
+    if len(getattr(found.get("attention_mask"), "dims", ())) != 4:
         return {}
     rows = torch.arange(16) <= 4
     return {"attention_mask": rows.expand(3, 1, 1, 16).to(getattr(torch, found["attention_mask"].dtype))}
