@@ -15,6 +15,17 @@ from lowering.recipe import TARGET
 from lowering.sources import documented, huggingface, trials
 from lowering.sources.proposal import MISSING, SEQUENCE, Proposal, Tree, make_leaf
 
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+FRAMES = "frames"  # the symbol of the length of a sequence that is not text
+# Keys of configs that have the size of a dim, by the name of the dim in the docstrings of forward; and the symbols of dims without a key.
+SIZES: Mapping[str, tuple[str, ...]] = {
+    "num_frames": ("num_frames", "frames_per_clip"), "num_channels": ("num_channels", "in_chans"),
+    **dict.fromkeys(("image_size", "frame_size", "height", "width"), ("image_size", "crop_size")),
+    **dict.fromkeys(("feature_dim", "feature_size"), ("num_mel_bins", "feature_size")),
+    "num_input_channels": ("num_input_channels",), **dict.fromkeys(("sequence_length", "seq_length"), ("context_length",)),
+}  # fmt: skip
+SYMBOLS: Mapping[str, str] = {"batch_size": "batch", "bs": "batch", "sequence_length": FRAMES}
+
 # Sizes of a small model. Each config, and each config inside it, gets those that it knows. Equal sizes have equal values, as a key may be
 # an alias of another.
 DEPTH: Mapping[str, Any] = dict.fromkeys(
@@ -32,9 +43,9 @@ SMALL: Mapping[str, Any] = {
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 32),
     "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
     "default_language": "en_XX",
-    "image_size": 64, "patch_size": 16, "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    **dict.fromkeys(("image_size", "crop_size"), 64), **dict.fromkeys(SIZES["num_frames"], 8),
+    "patch_size": 16, "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 LARGEST = 2e9  # parameters of a model that is given values
 
 
@@ -97,6 +108,22 @@ def _count_skipped_positions(module: torch.nn.Module) -> int:
     return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
 
 
+def _read_shape(shape: str, config: Any) -> list[Any] | None:
+    """Return the sizes and symbols of a documented shape, such as `(batch_size, num_frames, num_channels)`.
+
+    None if the config lacks a size, or for matrices, of which the docstrings do not name the second dim by its meaning.
+    """
+    parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    sizes = [_find_size(name, parts) or SYMBOLS.get(name) for name in shape.strip("()").replace(" ", "").split(",")]
+    return sizes if len(sizes) > 2 and None not in sizes else None
+
+
+def _find_size(name: str, configs: list[Any]) -> int | None:
+    """Return the size of the dim `name` that a config has; None if none has it."""
+    sizes = (getattr(config, key, None) for config in configs for key in SIZES.get(name, ()))
+    return next((size for size in sizes if isinstance(size, int)), None)
+
+
 def _read_inputs(factory: Tree, module: Any, notes: tuple[str, ...], other: bool) -> Proposal:
     """Return the inputs of a model by its main input.
 
@@ -134,9 +161,13 @@ def _read_inputs(factory: Tree, module: Any, notes: tuple[str, ...], other: bool
     elif main == "input_features" and hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
         inputs["input_features"] = make_leaf("float32", ["batch", config.num_mel_bins, 2 * config.max_source_positions])
     for name in [each for each in (main, *more) if each not in inputs]:
-        inputs[name] = make_leaf("float32", ["batch", MISSING])
         shape = documented.find_shape(module.forward, name)
-        notes = (*notes, f"Give the shape of {name}{f', {shape}' if shape else ''}.")
+        dims = _read_shape(shape, config)
+        inputs[name] = make_leaf("float32", dims or ["batch", MISSING])
+        if dims is None:
+            notes = (*notes, f"Give the shape of {name}{f', {shape}' if shape else ''}.")
+        elif FRAMES in dims:
+            symbols[FRAMES] = {"min": 16, "max": SEQUENCE}
     count = sum(parameter.numel() for parameter in module.parameters())
     weights = "none" if count > LARGEST else None
     if weights:

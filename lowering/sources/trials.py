@@ -16,7 +16,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from lowering.custom import libraries
 
 _TORCH, _OWN = f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/"
-TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32}  # sizes at which a proposal is tried
+# The sizes at which a proposal is tried.
+TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32, "frames": 64}
 LARGEST = 5e7  # parameters of a model that is run with values
 
 
