@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.command import targets
-from flows.command.arguments import NEWEST, add_output, make_parser
+from flows.command.arguments import add_output, make_parser
 from flows.command.exits import OK, UNEXPECTED
-from flows.history import changes, database, publish
+from flows.history import changes, database, publish, shards
 from flows.history.changes import Changes
 from flows.output import REPORT, RUNS
 from flows.report.dashboard import page
@@ -22,17 +22,18 @@ from lowering.errors import ConfigError, Problem
 def main(arguments: Sequence[str]) -> int:
     """Run the command; exit 1 if something regressed."""
     parser = make_parser("diff", "Compare two runs; exit 1 if something regressed.")
-    parser.add_argument("old", help="a run's folder or id, or `previous` or `baseline` relative to NEW")
-    parser.add_argument("new", nargs="?", default="latest", help=NEWEST)
+    parser.add_argument("old", help="a run's folder or id, a folder with the runs of all shards, or `previous` or `baseline` "
+                        "relative to NEW")  # fmt: skip
+    parser.add_argument("new", nargs="?", default="latest",
+                        help="a run's folder or id, or a folder with the runs of all shards (default: the newest run)")  # fmt: skip
     add_output(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--html", type=Path, metavar="FILE", help="write an HTML page to FILE")
     options = parser.parse_args(arguments)
-    new = targets.find_run(options.new, options.output)
-    with_others = new.parent if new.parent.name == RUNS else None
-    found = _compare_runs(_find_old_run(options.old, options.output, new), new, with_others)
+    new = _find_runs(options.new, options.output)
+    found = _compare_runs(_find_old_runs(options.old, options.output, new), new)
     if options.json:
         print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     elif options.markdown:
@@ -47,9 +48,18 @@ def main(arguments: Sequence[str]) -> int:
     return UNEXPECTED if found.regression else OK
 
 
-def _find_old_run(name: str, output: Path, new: Path) -> Path:
+def _find_runs(name: str, output: Path) -> list[Path]:
+    """Return the folder of a run, or those of the shards that the folder `name` has. Raises ConfigError if there is none."""
+    is_run = (output / RUNS / name / REPORT).is_file() or (Path(name) / REPORT).is_file()
+    return (not is_run and shards.find_shards(Path(name))) or [targets.find_run(name, output)]
+
+
+def _find_old_runs(name: str, output: Path, news: Sequence[Path]) -> list[Path]:
     if name not in ("previous", "baseline"):
-        return targets.find_run(name, output)
+        return _find_runs(name, output)
+    if len(news) > 1:
+        raise ConfigError(Problem(name, "is relative to one run, and NEW has several", "name the folder of the shards to compare with"))
+    (new,) = news
     if name == "previous":
         with database.open_database(new.parent) as known:
             other = database.find_previous(known, new.name)
@@ -58,12 +68,12 @@ def _find_old_run(name: str, output: Path, new: Path) -> Path:
     if not other:
         fix = "name a run" if name == "previous" else "make one with shapeline pin RUN"
         raise ConfigError(Problem(str(new), f"has no {name} run", fix))
-    return targets.find_run(other, output)
+    return [targets.find_run(other, output)]
 
 
-def _compare_runs(old: Path, new: Path, runs: Path | None) -> Changes:
+def _compare_runs(olds: Sequence[Path], news: Sequence[Path]) -> Changes:
     past = {}
-    if runs is not None:
-        with database.open_database(runs) as known:
-            past = database.read_earlier(known, new.name, changes.EARLIER)
-    return changes.compare(shapes.read_report(old / REPORT), shapes.read_report(new / REPORT), past)
+    if len(news) == 1 and news[0].parent.name == RUNS:
+        with database.open_database(news[0].parent) as known:
+            past = database.read_earlier(known, news[0].name, changes.EARLIER)
+    return changes.compare(shards.read(olds), shards.read(news), past)

@@ -113,6 +113,24 @@ def test_a_page_of_the_comparison_is_written(planted: Path, tmp_path: Path, caps
     capsys.readouterr()
 
 
+def test_shards_are_compared_as_one_run_however_the_jobs_are_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = [InventedJob(name) for name in "abcd"], [InventedJob(name) for name in ("a", "aa", "b", "c")] + [InventedJob("d", **BROKEN)]
+    for night, jobs in (("old", before), ("new", after)):
+        for number in range(2):  # the job `aa` moves all that follow to the other shard
+            run = invent(tmp_path / "runs", jobs[number::2])
+            (tmp_path / night / f"run-{number}").mkdir(parents=True)
+            run.rename(tmp_path / night / f"run-{number}" / run.name)
+    assert main(["diff", str(tmp_path / "old"), str(tmp_path / "new"), "--json", "--output", str(tmp_path)]) == 1
+    found = json.loads(capsys.readouterr().out)
+    kinds = {kind["kind"]: [row["job"] for row in kind["rows"]] for kind in found["kinds"] if kind["rows"]}
+    assert kinds == {"new_failures": ["d--default"], "new": ["aa--default"]} and found["old"]["run"].count(", ") == 1
+    nights(tmp_path / "nights", {"a": InventedJob("a")}, {"a": InventedJob("a")})
+    assert main(["diff", str(tmp_path / "old"), str(tmp_path / "nights/runs"), "--output", str(tmp_path)]) == 2
+    assert "another of these runs" in capsys.readouterr().err
+    assert main(["diff", "previous", str(tmp_path / "new"), "--output", str(tmp_path)]) == 2
+    assert "NEW has several" in capsys.readouterr().err
+
+
 def test_a_pinned_run_is_compared_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, _ = nights(tmp_path, ZOO, {**ZOO, "breaks": CHANGED["breaks"]})
     assert main(["pin", first.name, "--output", str(tmp_path)]) == 0
