@@ -83,6 +83,14 @@ class Chosen(nn.Module):
         return {"places": torch.nonzero(x > 0.5), "rows": x[x > 0.5] * 2}
 
 
+class Dtyped(nn.Module):
+    """Computes something else in float64: takes a branch by its dtype, adds a step of it."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        step = torch.finfo(x.dtype).eps * 2**20
+        return {"branch": torch.tanh(x) * (1.5 if x.dtype is torch.float64 else 1.0), "step": x.cos() + step, "inverse": 1 / (x.relu() + step)}
+
+
 def _float(*shape: int | str, **more: object) -> Input:
     return Input("float32", shape, **more)  # type: ignore[arg-type]
 
@@ -95,5 +103,6 @@ MODELS: dict[str, Model] = {model.name: model for model in (
     declare(Complex, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
     declare(Forces, {"x": _float("n", 3)}, {"n": Symbol(2, 16)}),
     declare(Scanned, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
+    declare(Dtyped, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
     declare(Chosen, {"x": _float("n")}, {"n": Symbol(2, 32)}, capacities={"u0": 20, "u1": 20}),
 )}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Faults of benchmarks.planted in caches, quantized layers, complex numbers, gradients that forward computes, loops, capacities and buckets."""
+"""Faults of benchmarks.planted in caches, quantized layers, complex numbers, gradients that forward computes, loops, capacities, buckets, dtypes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from benchmarks.planting import Fault, rule, swap
+from benchmarks.planting import Fault, off, rule, swap
 from lowering.numerics import buckets
 from lowering.sizes import evaluation
 
@@ -61,7 +61,7 @@ LOOPS = (
     Fault("a loop that runs once more at its bound", "loop", "scanned", swap(r"mhlo.compare LT, (%\w+), (%\w+), SIGNED : \(tensor<i64>", r"mhlo.compare LE, \1, \2, SIGNED : (tensor<i64>")),
     Fault("another limit on the data of a loop", "loop", "scanned", swap(r"dense<3\.000000e\+00> : tensor<f32>", "dense<4.000000e+00> : tensor<f32>")),
     Fault("the sign of a loop's data ignored", "loop", "scanned", swap(r"mhlo.abs (%\w+) : tensor<8xf32>", r"mhlo.maximum \1, \1 : tensor<8xf32>")),
-    Fault("a cumulative sum without its own element", "loop", "scanned", swap(r"mhlo.compare LE, (%\w+), (%\w+), SIGNED : \(tensor<\?x\?xi64>", r"mhlo.compare LT, \1, \2, SIGNED : (tensor<?x?xi64>")),
+    Fault("a cumulative sum without its own element", "loop", "scanned", swap(r"mhlo.add (%\w+), %arg0 : tensor<\?x8xf32>", r"mhlo.maximum \1, \1 : tensor<?x8xf32>")),
 )  # fmt: skip
 
 CAPACITIES = (
@@ -73,4 +73,13 @@ CROPPED = (
     Fault("results cropped at the other end", "bucket", "padded", patch=rule(buckets.Dispatch, "crop", _crop_end), classes=("bucket_not_padded",)),
 )  # fmt: skip
 
-PROGRAMS = (*CACHES, *QUANTIZED, *COMPLEX, *FORCES, *LOOPS, *CAPACITIES, *CROPPED)
+# What float64 computes here is not what eager does, so it must not judge.
+JUDGES = (
+    Fault("results between eager's and those of another branch in float64", "judge", "dtyped", off(0, times=1.2)),
+    Fault("the branch that float64 takes", "judge", "dtyped", off(0, times=1.5)),
+    Fault("half a step of the dtype too little", "judge", "dtyped", off(1, -0.0625)),
+    Fault("the step that float64 has", "judge", "dtyped", off(1, -0.125)),
+    Fault("inverses as large as those of float64", "judge", "dtyped", off(2, times=1e8)),
+)  # fmt: skip
+
+PROGRAMS = (*CACHES, *QUANTIZED, *COMPLEX, *FORCES, *LOOPS, *CAPACITIES, *CROPPED, *JUDGES)

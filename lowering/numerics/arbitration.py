@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from lowering import types
-from lowering.errors import LoadError
 from lowering.numerics import bias, comparison, perturbed, rounding
 from lowering.numerics.ancestry import Making
 from lowering.numerics.comparison import Comparison
+from lowering.numerics.reruns import Reruns
 from lowering.numerics.runner import Eager, Tensors
 from lowering.signature import Result
 
@@ -26,32 +26,30 @@ _FEW = 1 / 64
 _ROUNDED = {torch.float32: torch.float32, torch.complex64: torch.float32, torch.float64: torch.float64, torch.complex128: torch.float64,
             torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}  # fmt: skip
 _PERTURBED = (2, 8)  # perturbed runs of eager: as many as one look takes, and as many as are taken before an element is wrong
-_NEARBY = 16  # runs with weights off by their rounding: an activation crosses zero in some of them only
 _BIASED = 6  # perturbed runs that show how far the mean error of a result of halves moves
-_FAR = 6.0  # standard deviations of its rounding that one element of a half may be off
+_FAR = 6.0  # standard deviations of its rounding that one element of a half, or of eager itself, may be off
+_FOREIGN = 1 / 64  # of the elements, above which float64 computes something else than eager
 
 
 @dataclass
 class Arbiter:
-    """The judge, in float64, of results at one set of inputs at a time; makings: of the results (see `ancestry`).
-
-    holding: a mode inside which eager runs, such as one that holds it to a level's integers.
-    """
+    """The judge, in float64, of results at one set of inputs at a time; makings: of the results (see `ancestry`)."""
 
     eager: Eager
     makings: Sequence[Making]
     note: Note
-    holding: AbstractContextManager[Any] = field(default_factory=nullcontext)
-    _given: Tensors = field(default_factory=dict)
-    _exact: tuple[torch.Tensor, ...] | str | None = None  # or why there is none
-    _spreads: dict[torch.dtype, list[list[torch.Tensor]]] = field(default_factory=dict)  # after each sample
-    _near: list[dict[str, torch.Tensor]] = field(default_factory=list)  # gradients where weights are off by their rounding
-    _squares: list[torch.Tensor] = field(default_factory=list)  # summed over perturbed runs
-    _runs: int = 0  # perturbed ones
+
+    def __post_init__(self) -> None:
+        self._reruns = Reruns(self.eager, {})
 
     def hold(self, mode: AbstractContextManager[Any]) -> None:
         """Run eager inside `mode` from now on, and forget what earlier runs gave."""
-        self.holding, self._given = mode, {}
+        self._reruns = Reruns(self.eager, {}, mode)
+
+    def _begin(self, given: Tensors) -> None:
+        """Forget what is known of other inputs."""
+        if self._reruns.given is not given:
+            self._reruns = Reruns(self.eager, given, self._reruns.holding)
 
     def settle(self, compared: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor],
                want: Sequence[torch.Tensor], which: Sequence[int]) -> list[Comparison]:
@@ -59,7 +57,8 @@ class Arbiter:
         asked = [index for index in which if _is_debatable(compared[index], want[index])]
         if not asked:
             return list(compared)
-        exact = self.reference(given)
+        self._begin(given)
+        exact = self._reruns.compute_reference()
         if isinstance(exact, str):
             return [replace(found, detail=f"{found.detail}; no float64 reference: {exact}") if index in asked else found
                     for index, found in enumerate(compared)]
@@ -67,6 +66,9 @@ class Arbiter:
         for index in asked:
             if exact[index].shape == want[index].shape:
                 settled[index] = self._settle(index, compared[index], got[index], want, exact[index])
+                if not settled[index].agrees and self._is_flushed(index, got[index], want, exact[index]):
+                    says = "differs from eager, and agrees with it where subnormal numbers are zeros, as XLA takes them"
+                    settled[index] = self._accept("verify_arbitrated", self.eager.signature.returned[index], compared[index], says)
         return settled
 
     def examine(self, settled: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor],
@@ -76,43 +78,42 @@ class Arbiter:
         A result is wrong if most elements at an index of a dim are off by more than eager's are where each of its ops errs a little, or if
         elements of halves are off in one direction.
         """
+        self._begin(given)
         examined = list(settled)
         for index in which:
             if settled[index].agrees and not settled[index].detail and settled[index].max_abs > 0:
-                examined[index] = self._examine(index, settled[index], given, got[index], want)
+                examined[index] = self._examine(index, settled[index], got[index], want)
         return examined
 
-    def _examine(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: Sequence[torch.Tensor]) -> Comparison:
+    def _examine(self, index: int, found: Comparison, got: torch.Tensor, want: Sequence[torch.Tensor]) -> Comparison:
         limit, error = self._limit(index, want[index]), perturbed.apart(got, want[index])
-        if limit and (says := self._find_bias(index, given, got, want)):
+        if limit and (says := self._find_bias(index, got, want)):
             return replace(found, wrong="values", detail=f"is within the tolerance, but {says}")
         deviation: torch.Tensor | None = perturbed.least(want[index]) if limit else None
         for count in _PERTURBED:
             if deviation is None or not perturbed.excess(error, deviation, limit):
                 return found
-            deviation = self._deviation(index, given, want, count)
+            deviation = self._reruns.measure_deviation(index, want, count)
         if deviation is None or not (says := perturbed.excess(error, deviation, limit)):
             return found
-        exact = self.reference(given)
-        if not isinstance(exact, str) and exact[index].shape == got.shape:  # eager's own kernel may be the one that is far off
-            honest = torch.maximum(deviation, perturbed.apart(want[index], exact[index]))
-            if not perturbed.excess(perturbed.apart(got, exact[index]), honest, limit, exact[index]):
+        float64 = self._reruns.compute_reference()
+        if not isinstance(float64, str) and float64[index].shape == got.shape:  # eager's own kernel may be the one that is far off
+            got, exact = self._trust(index, got, want, float64[index])
+            honest = torch.maximum(deviation, perturbed.apart(want[index], exact))
+            if not perturbed.excess(perturbed.apart(got, exact), honest, limit, exact):
                 return found
         size = f"max abs {found.max_abs:.3g}, max rel {found.max_rel:.3g}"
         return replace(found, wrong="values", detail=f"is within the tolerance ({size}), but {says}")
 
-    def _find_bias(self, index: int, given: Tensors, got: torch.Tensor, want: Sequence[torch.Tensor]) -> str:
+    def _find_bias(self, index: int, got: torch.Tensor, want: Sequence[torch.Tensor]) -> str:
         """Describe by how much elements of halves are off in one direction, or return an empty text if rounding explains it."""
         if want[index].dtype not in perturbed.HALVES or not bias.is_one_sided(got, want[index]):
             return ""
-        exact = self.reference(given)
+        exact = self._reruns.compute_reference()
         if self.eager.is_opaque or isinstance(exact, str) or exact[index].shape != got.shape:
             return ""
-        try:
-            samples = [perturbed.sample(lambda: self._run(self.eager, given), seed)[index] for seed in range(_BIASED)]
-        except (LoadError, RuntimeError, NotImplementedError):  # an op of the model's own that takes no such operands
-            return ""
-        return bias.describe(got, want[index], exact[index], [one for one in samples if one.shape == got.shape])
+        samples = [run[index] for run in self._reruns.sample(_BIASED)]
+        return bias.describe(got, want[index], exact[index], [one for one in samples if one.shape == got.shape]) if samples else ""
 
     def _limit(self, index: int, want: torch.Tensor) -> float:
         """Return by how many standard deviations most elements of a result may differ, or 0 if it is not examined."""
@@ -120,58 +121,73 @@ class Arbiter:
         is_overridden = any(types.find_row(each).name in self.eager.model.tolerances for each in (dtype, want.dtype))
         return 0.0 if is_overridden else perturbed.LIMITS.get(dtype, 0.0)
 
-    def _deviation(self, index: int, given: Tensors, want: Sequence[torch.Tensor], count: int) -> torch.Tensor | None:
-        """Return the standard deviation of each element of a result over `count` perturbed runs, or None if eager takes none."""
-        if self.eager.is_opaque:
-            return None
-        self._begin(given)
-        try:
-            while self._runs < count:
-                found = perturbed.squares(lambda: self._run(self.eager, given), want, self._runs)
-                self._squares = [one + other for one, other in zip(self._squares, found, strict=True)] if self._runs else found
-                self._runs += 1
-        except (LoadError, RuntimeError, NotImplementedError):  # an op of the model's own that takes no such operands
-            return None
-        return perturbed.deviation(self._squares[index], self._runs, want[index])
-
-    def reference(self, given: Tensors) -> tuple[torch.Tensor, ...] | str:
-        """Return what eager computes in float64, or, in words, why it does not."""
-        self._begin(given)
-        if self._exact is not None:
-            return self._exact
-        try:
-            self._exact = self._run(self.eager.double(), given)
-        except (LoadError, RuntimeError) as error:
-            self._exact = str(error).splitlines()[0]
-        return self._exact
-
-    def _run(self, eager: Eager, given: Tensors) -> tuple[torch.Tensor, ...]:
-        with self.holding:
-            return eager(given)
-
-    def _begin(self, given: Tensors) -> None:
-        """Forget what is known of other inputs."""
-        if self._given is not given:
-            self._given, self._exact, self._spreads, self._near, self._squares, self._runs = given, None, {}, [], [], 0
-
     def _settle(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> Comparison:
-        want = wants[index]
+        want, float64 = wants[index], exact
         result = self.eager.signature.returned[index]
+        got, exact = self._trust(index, got, wants, float64)
+        sides = "float64 sides with eager" if exact is float64 else "float64 computes something else than eager, and judges no such element"
         if found.wrong == "non-finite":
-            return self._check_places(index, found, got, wants, exact)
+            return self._check_places(index, found, got, wants, exact, sides)
         if comparison.nearer(got, want, exact) or self._is_rounding(index, got, want, exact) or self._is_near(index, got, wants, exact):
             return self._accept("verify_arbitrated", result, found,
                                   "differs from eager, but not more from float64 than rounding explains")
-        if result.kind == "gradient" and any(comparison.similar(got, want, near) for near in self._nearby(result.name)):
+        if result.kind == "gradient" and any(comparison.similar(got, want, near) for near in self._reruns.compute_nearby(result.name)):
             says = "differs from eager, but not more than eager's own where weights are off by their rounding"
             return self._accept("gradient_ill_conditioned", result, found, says)
         if result.kind == "gradient" and self._is_rounding(index, got, want, exact, self._largest_nearby(result.name, want)):
             says = "differs from eager, but not more than rounding explains where weights are off by their rounding"
             return self._accept("gradient_ill_conditioned", result, found, says)
-        return replace(found, detail=f"{found.detail}; float64 sides with eager")
+        return replace(found, detail=f"{found.detail}; {sides}")
+
+    def _trust(self, index: int, got: torch.Tensor, wants: Sequence[torch.Tensor],
+               exact: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a result and its float64 reference, where that computes the same as eager; elsewhere both are eager's own.
+
+        It computes something else where rounding does not explain its distance from eager: in a model that branches on dtypes, or whose
+        kernels do. There a result stands as it is if it is not within eager's tolerance. If float64 computes something else in many
+        elements, it is eager's in all.
+        """
+        want = wants[index]
+        tolerance = comparison.find_tolerance(want.dtype, self.eager.model.tolerances, want, self.makings[index].narrowest)
+        size = perturbed.split(want).abs()
+        allowed = tolerance.atol + tolerance.rtol * size
+        off, foreign = perturbed.apart(want, exact), torch.zeros_like(size, dtype=torch.bool)
+        for room in self._measure_eager(index, wants) if not self.eager.is_opaque else ():
+            foreign = off > torch.maximum(allowed, room)
+            if not foreign.any():
+                break
+        if not foreign.any():
+            return got, exact
+        if foreign.sum() > _FOREIGN * foreign.numel():
+            foreign[:] = True
+        agrees = foreign & (perturbed.apart(got, want) <= allowed)
+        if want.is_complex():
+            foreign, agrees = foreign.any(-1), agrees.all(-1)
+        return torch.where(agrees, want, got), torch.where(foreign, want.to(exact.dtype), exact)
+
+    def _measure_eager(self, index: int, wants: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield how far honest eager may be from float64, element by element: 0, and what more and more samples of its rounding allow."""
+        room = torch.zeros_like(perturbed.split(wants[index]))
+        yield room
+        dtype = _ROUNDED.get(comparison.deciding(wants[index].dtype, self.makings[index].narrowest))
+        for count in range(_SAMPLES if dtype is not None else 0):
+            if (spreads := self._reruns.measure_spread(dtype, count)) is None:
+                break
+            yield (room := rounding.FITTED * perturbed.pool(perturbed.split(spreads[index])))
+        for count in _PERTURBED:
+            if (deviation := self._reruns.measure_deviation(index, wants, count)) is not None:
+                yield torch.maximum(room, _FAR * deviation)
+
+    def _is_flushed(self, index: int, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
+        """Return whether a result agrees with eager's where its ops take subnormal numbers for zeros."""
+        flushed = self._reruns.run_flushed()
+        if flushed is None or flushed[index].shape != got.shape or comparison.are_equal(flushed[index], wants[index]):
+            return False
+        moved = ~((flushed[index] == wants[index]) | (flushed[index].isnan() & wants[index].isnan()))
+        return self._compare_rest(index, got, flushed[index], torch.where(moved, flushed[index].to(exact.dtype), exact)).agrees
 
     def _check_places(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor],
-                      exact: torch.Tensor) -> Comparison:
+                      exact: torch.Tensor, sides: str) -> Comparison:
         """Accept results whose NaNs and infinities are at the indices of eager's, in its own dtype or in float64, and whose other elements
         are within the limits.
 
@@ -185,11 +201,11 @@ class Arbiter:
         says = "is NaN or infinite where eager is not, and eager in float64 is"
         rest = self._compare_rest(index, got, agreed, exact)
         if not rest.agrees:
-            agreed = torch.where(self._find_broken(index, wants) & (own == 0) & (float64 == 0), got, agreed)
+            agreed = torch.where(self._reruns.find_broken(index, wants, _PERTURBED[-1]) & (own == 0) & (float64 == 0), got, agreed)
             says = "is NaN or infinite where rounding leads eager to that"
             rest = self._compare_rest(index, got, agreed, exact)
         if rest.wrong == "non-finite":
-            return replace(found, detail=f"{found.detail}; float64 sides with eager")
+            return replace(found, detail=f"{found.detail}; {sides}")
         if not rest.agrees:
             return replace(rest, detail=f"{rest.detail}; beside NaN and infinities that float64 has where the program has them")
         return self._accept("verify_arbitrated", result, found, says)
@@ -199,18 +215,6 @@ class Arbiter:
         rest = comparison.compare(got, agreed, comparison.find_tolerance(agreed.dtype, self.eager.model.tolerances, agreed))
         explained = rest.wrong == "values" and (comparison.nearer(got, agreed, exact) or self._is_rounding(index, got, agreed, exact))
         return replace(rest, wrong=None) if explained else rest
-
-    def _find_broken(self, index: int, wants: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return which elements of a result are NaN or infinite in a perturbed run of eager."""
-        found = torch.zeros_like(wants[index], dtype=torch.bool)
-        if self.eager.is_opaque:
-            return found
-        try:
-            for seed in range(_PERTURBED[-1]):
-                found |= perturbed.broken(lambda: self._run(self.eager, self._given), wants, seed)[index]
-        except (LoadError, RuntimeError, NotImplementedError):  # an op of the model's own that takes no such operands
-            return torch.zeros_like(found)
-        return found
 
     def _accept(self, code: str, result: Result, found: Comparison, says: str) -> Comparison:
         self.note(code, result.name, f"{says}: {found.detail}")
@@ -225,14 +229,14 @@ class Arbiter:
         dtype = _ROUNDED.get(comparison.deciding(want.dtype, self.makings[index].narrowest))
         if dtype in perturbed.HALVES:  # `_is_near` knows which ops round to them
             return False
-        try:
-            for count in range(_MORE if dtype is not None else 0):
-                room = rounding.fit(self._measure_room(dtype, count, index), want, exact) + 2 * nearby
-                further = comparison.count_further(got, want, exact, room)
-                if not further or (count + 1 >= _SAMPLES and further > _FEW * got.numel()):
-                    return not further
-        except (LoadError, RuntimeError):  # an op of the model's own that takes no such operands
-            pass
+        for count in range(_MORE if dtype is not None else 0):
+            if (spreads := self._reruns.measure_spread(dtype, count)) is None:
+                return False
+            # an element that is off by little in all samples has the spread of its slices
+            spread = spreads[index] if spreads[index].is_complex() else perturbed.pool(spreads[index])
+            further = comparison.count_further(got, want, exact, rounding.fit(spread, want, exact) + 2 * nearby)
+            if not further or (count + 1 >= _SAMPLES and further > _FEW * got.numel()):
+                return not further
         return False
 
     def _is_near(self, index: int, got: torch.Tensor, want: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
@@ -242,7 +246,7 @@ class Arbiter:
             return False
         off, own = perturbed.apart(got, exact), perturbed.apart(want[index], exact)
         for count in _PERTURBED:
-            deviation = self._deviation(index, self._given, want, count)
+            deviation = self._reruns.measure_deviation(index, want, count)
             if deviation is None:
                 return False
             honest = torch.maximum(deviation, own)
@@ -252,27 +256,7 @@ class Arbiter:
 
     def _largest_nearby(self, name: str, want: torch.Tensor) -> torch.Tensor:
         """Return how far each element of a gradient is from `want` at most, where weights are off by their rounding."""
-        return functools.reduce(rounding.larger, (rounding.distance(near, want) for near in self._nearby(name)))
-
-    def _measure_room(self, dtype: torch.dtype, count: int, index: int) -> torch.Tensor:
-        """Return the spread of a result, in which an element that is off by little in all samples has that of its slices."""
-        spread = self._measure_spread(dtype, count)[index]
-        return spread if spread.is_complex() else perturbed.pool(spread)
-
-    def _measure_spread(self, dtype: torch.dtype, count: int) -> list[torch.Tensor]:
-        exact, given, samples = self._exact, self._given, self._spreads.setdefault(dtype, [])
-        assert exact is not None and not isinstance(exact, str)
-        if len(samples) <= count:
-            double = self.eager.double()
-            samples.append(rounding.spread(lambda: self._run(double, given), exact, dtype, count, samples[-1] if samples else None))
-        return samples[count]
-
-    def _nearby(self, name: str) -> list[torch.Tensor]:
-        """Compute a gradient with weights changed by their rounding: one activation that crosses zero changes all gradients below it."""
-        if not self._near:
-            labels = [result.label for result in self.eager.signature.returned]
-            self._near = [dict(zip(labels, self.eager.nearby(seed)(self._given), strict=True)) for seed in range(_NEARBY)]
-        return [results[name] for results in self._near]
+        return functools.reduce(rounding.larger, (rounding.distance(near, want) for near in self._reruns.compute_nearby(name)))
 
 
 def _classify(value: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from lowering.errors import Problem, Refused, StageFailed
 from lowering.numerics import watching
 from lowering.signature import Signature
+from lowering.sizes import evaluation
 
 
 class RefusedData(Refused):
@@ -27,6 +28,25 @@ def trim(signature: Signature, computed: Sequence[Any]) -> tuple[Any, ...]:
         raise RefusedData(broken)
     counts = {result.name: int(value) for result, value in pairs if result.kind == "count"}
     return tuple(_cut(value, result.dims, counts) for result, value in pairs if result.kind not in ("count", "check"))
+
+
+def find_full(signature: Signature, results: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> set[str]:
+    """Return the counts that are equal to their capacities at `sizes`, by the shapes of the results that callers see."""
+    capacities = {result.name: result.value for result in signature.computed if result.kind == "count"}
+    found = set()
+    for result, value in zip(signature.returned, results, strict=True):
+        for dim, size in zip(result.dims, value.shape, strict=True):
+            if dim in capacities and evaluate_capacity(capacities[str(dim)], sizes) == size:
+                found.add(str(dim))
+    return found
+
+
+def evaluate_capacity(capacity: int | str, sizes: Mapping[str, int]) -> int | None:
+    """Return a capacity at `sizes`, or None if it depends on more than these."""
+    try:
+        return evaluation.evaluate(capacity, sizes)
+    except evaluation.Unknown:
+        return None
 
 
 def _cut(value: Any, dims: Sequence[int | str], counts: Mapping[str, int]) -> Any:

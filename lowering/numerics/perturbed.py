@@ -101,7 +101,7 @@ class Perturbed(Watching):
 
 def squares(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """Return the squared distance of each element of a perturbed run from `want`, in float64. A complex number is two elements."""
-    return [apart(one, other).square() if one.shape == other.shape else torch.zeros_like(_real(other))
+    return [apart(one, other).square() if one.shape == other.shape else torch.zeros_like(split(other))
             for one, other in zip(sample(run, seed), want, strict=True)]
 
 
@@ -130,13 +130,13 @@ def _without_mkldnn() -> Iterator[None]:
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Return the distance of each element in float64, 0 where it is not finite. A complex number is two elements."""
-    return torch.nan_to_num((_real(one) - _real(other)).abs(), 0.0, 0.0, 0.0)
+    return torch.nan_to_num((split(one) - split(other)).abs(), 0.0, 0.0, 0.0)
 
 
 def least(want: torch.Tensor) -> torch.Tensor:
     """Return the standard deviation of each element if only the element itself is rounded. XLA takes subnormals for zeros."""
     held = torch.finfo(want.dtype)
-    return held.eps / 2 * torch.nan_to_num(_real(want).abs(), 0.0, 0.0, 0.0) + (0.0 if want.dtype is torch.float16 else held.tiny)
+    return held.eps / 2 * torch.nan_to_num(split(want).abs(), 0.0, 0.0, 0.0) + (0.0 if want.dtype is torch.float16 else held.tiny)
 
 
 def deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tensor:
@@ -164,7 +164,7 @@ def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, exact: to
     if error.numel() < _LEAST:
         return ""
     ratio = torch.where(error > 0, error / deviation.clamp_min(1e-300), 0.0)
-    values = ratio if exact is None else _real(exact).float()  # copies may differ by an order of sums in float64
+    values = ratio if exact is None else split(exact).float()  # copies may differ by an order of sums in float64
     found, place = _find_worst(ratio.reshape(1, -1), values.reshape(1, -1), limit, exact is not None)[0], "all elements"
     for (rows, dim), (elements, _) in zip(_slices(ratio), _slices(values), strict=True):
         most, index = _find_worst(rows, elements, limit, exact is not None)
@@ -194,8 +194,9 @@ def _slices(values: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
             yield values.movedim(dim, 0).reshape(values.shape[dim], -1), dim
 
 
-def _real(value: torch.Tensor) -> torch.Tensor:
-    return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).double()
+def split(value: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in float64; a complex number becomes two elements along a further dim."""
+    return (torch.view_assplit(value.resolve_conj()) if value.is_complex() else value).double()
 
 
 def _is_float(value: Any) -> bool:

@@ -21,6 +21,8 @@ _CONTRACTING = frozenset((
 _TRANSFORMS = frozenset(("_fft_r2c", "_fft_c2r", "_fft_c2c"))
 # They end with the logarithm of a sum of exponentials, of which the largest is 1: it errs by rounding steps of 1, however small it is.
 _LOGARITHMS = frozenset(("_log_softmax", "logsumexp", "_logcumsumexp"))
+# Each element of their results is a sum of all before it, taken in some order, whose steps err by what is largest in it.
+_SCANS = frozenset(("cumsum",))
 # They add 1 to the coordinates that they are given: those near 0 err by rounding steps of 1 too.
 _SAMPLERS = frozenset(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"))
 # Their gradients add up to zero over all dims but these. The means that are taken off err as sums, in all elements alike, and gradients
@@ -28,7 +30,7 @@ _SAMPLERS = frozenset(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"))
 _CENTRED = {"native_batch_norm_backward": (1,), "native_group_norm_backward": (0, 1)}
 _MEANS = 3.0  # of the gradient, of its product with the input, and the one in the variance
 ALLOWED = 4.0  # times the largest distance among the samples
-_FITTED = 4.0  # times that again, where eager itself is further off
+FITTED = 4.0  # times that again, where eager itself is further off
 
 
 class Erring(Watching):
@@ -59,6 +61,9 @@ class Erring(Watching):
         results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
         if name in _LOGARITHMS:
             shifted = [value + share * self.step * self._noise(value) for value in shifted]
+        if name in _SCANS and exact.dim():
+            shifted = [value + math.log2(1 + value.shape[args[1]]) * self.step * self._noise(value) * value.abs().cummax(args[1]).values
+                       for value in shifted]
         if name in _CENTRED and _is_wide(shifted[0]):
             shifted = [self._shift_means(shifted[0], _CENTRED[name]), *shifted[1:]]
         if name == "convolution_backward":
@@ -118,14 +123,14 @@ def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tens
 
 
 def fit(spread: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-    """Return a spread that is as many times larger as eager's own rounding exceeds it, at most _FITTED times.
+    """Return a spread that is as many times larger as eager's own rounding exceeds it, at most FITTED times.
 
     Few samples miss the largest errors of many elements. Eager rounds honestly, so what its elements exceed is missed in all.
     """
     own = distance(want.to(exact.dtype), exact)
     ratios = [off[room > 0] / room[room > 0] for off, room in zip(*map(_parts, (own, spread)), strict=True)]
     most = max((float(ratio.max()) for ratio in ratios if ratio.numel()), default=1.0)
-    return spread * min(max(most, 1.0), _FITTED)
+    return spread * min(max(most, 1.0), FITTED)
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

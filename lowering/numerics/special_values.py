@@ -17,7 +17,8 @@ from lowering.trees import Input
 Change = Callable[[Input, torch.Tensor], bool]  # in place, of the rows along the last dim; whether there is anything to change
 
 SETS = ("edges", "non-finite", "varied", weight_values.WORD)
-DATA_SETS = ("none", "one", "all")  # for programs whose sizes data decide: masks and thresholds that select no, one, or every element
+# For programs whose sizes data decide: masks and thresholds that select no, one, or every element (None).
+DATA_SETS: Mapping[str, int | None] = {"none": 0, "one": 1, "all": None}
 
 
 def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] = SETS) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
@@ -26,7 +27,7 @@ def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] 
     The set of weights changes no input, see `weight_values`.
     """
     changes: dict[str, Change] = {"edges": _edges, "non-finite": partial(_non_finite, itertools.count()), "varied": _vary,
-                                  **{word: partial(_select, word) for word in DATA_SETS}}
+                                  **{word: partial(_select, count) for word, count in DATA_SETS.items()}}
     for word in (word for word in words if word in changes):
         changed = {name: _change(model.leaves[name], value, changes[word]) for name, value in made.items() if name in model.leaves}
         if any(value is not None for value in changed.values()):
@@ -38,7 +39,7 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
     sizes = {name: int(given[name]) for name in model.ints}
     found: dict[str, torch.Tensor] = {}
     for name, value in given.items():
-        kind, (low, high) = _fill(model.leaves[name])
+        kind, (low, high) = read_fill(model.leaves[name])
         generator = torch.Generator().manual_seed(7919 * (attempt + 1) + len(found))
         if name in sizes or kind not in ("randn", "uniform", "randint"):
             found[name] = value
@@ -51,7 +52,7 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
 
 
 def _change(declared: Input, value: torch.Tensor, change: Change) -> torch.Tensor | None:
-    is_single_index = value.numel() == 1 and change is _edges and _fill(declared)[0] == "randint"  # a position: the last one too
+    is_single_index = value.numel() == 1 and change is _edges and read_fill(declared)[0] == "randint"  # a position: the last one too
     if declared.is_number or (value.numel() < 2 and not is_single_index):
         return None
     rows = value.clone().reshape(-1, value.shape[-1] if value.dim() else 1)
@@ -60,7 +61,7 @@ def _change(declared: Input, value: torch.Tensor, change: Change) -> torch.Tenso
 
 def _vary(declared: Input, rows: torch.Tensor) -> bool:
     """Vary what a fill does not: masks get left padding, right padding and holes, positions another order, constants other numbers."""
-    kind, _ = _fill(declared)
+    kind, _ = read_fill(declared)
     dtype, (count, length) = rows.dtype, rows.shape
     if kind in ("ones", "padding", "zeros") and not dtype.is_floating_point and not dtype.is_complex:
         places, row = torch.arange(length), torch.arange(count)
@@ -78,39 +79,36 @@ def _vary(declared: Input, rows: torch.Tensor) -> bool:
     return False
 
 
-def _select(word: str, declared: Input, rows: torch.Tensor) -> bool:
-    """Fill masks with the same value, and other inputs with values at one end of what they are drawn from; for `one`, all but the first."""
+def select(model: Model, made: Mapping[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+    """Return inputs whose masks and thresholds select the first `count` elements."""
+    changed = {name: _change(model.leaves[name], value, partial(_select, count)) for name, value in made.items() if name in model.leaves}
+    return {name: value if (new := changed.get(name)) is None else new for name, value in made.items()}
+
+
+def _select(count: int | None, declared: Input, rows: torch.Tensor) -> bool:
+    """Fill the first `count` elements, or all, with values at the end of what they are drawn from that selects them, and the others with
+    those at the other end.
+    """
     flat = rows.view(-1)
-    kind, (low, high) = _fill(declared)
+    chosen = torch.arange(flat.numel()) < (flat.numel() if count is None else count)
+    kind, (low, high) = read_fill(declared)
     if rows.dtype is torch.bool or (kind in ("ones", "zeros", "padding") and not rows.dtype.is_floating_point):
-        flat.fill_(word == "all")
-        flat[0] = word != "none"
-        return True
-    if kind == "randint" and high - low == 2:
-        flat.fill_(int(low) + (word == "all"))
-        flat[0] = int(low) + (word != "none")
-        return True
-    if rows.dtype.is_floating_point and kind == "randn":
-        sign = torch.full_like(flat, 1.0 if word == "all" else -1.0)
-        sign[0] = 1.0 if word != "none" else -1.0
-        flat.copy_(flat.abs() * sign)
-        return True
-    if rows.dtype.is_floating_point and kind == "uniform":
+        flat.copy_(chosen)
+    elif kind == "randint":
+        flat.copy_(torch.where(chosen, int(high) - 1, int(low)))
+    elif rows.dtype.is_floating_point and kind == "randn":
+        flat.copy_((flat.abs() + 1) * torch.where(chosen, 1.0, -1.0))
+    elif rows.dtype.is_floating_point and kind == "uniform":
         span = (high - low) / 16
-        ends = low + (flat - low) / 16, high - span + (flat - low) / 16
-        first = ends[word != "none"][0].clone()
-        flat.copy_(ends[word == "all"])
-        flat[0] = first
-        return True
-    if kind == "randint":
-        flat.fill_(int(high) - 1 if word == "all" else int(low))
-        return True
-    return False
+        flat.copy_(torch.where(chosen, high - span, low) + (flat - low) / 16)
+    else:
+        return False
+    return True
 
 
 def _edges(declared: Input, rows: torch.Tensor) -> bool:
     flat = rows.view(-1)
-    kind, bounds = _fill(declared)
+    kind, bounds = read_fill(declared)
     if kind not in ("randn", "uniform", "randint"):
         return False
     flat[1::3] = flat[0].clone()  # equal elements, side by side and along every dim
@@ -130,7 +128,7 @@ def _edges(declared: Input, rows: torch.Tensor) -> bool:
 def _non_finite(places: Iterator[int], declared: Input, rows: torch.Tensor) -> bool:
     """Put NaN and infinities at elements that differ from one input to the next: an op may pass on those of one operand only."""
     flat = rows.view(-1)
-    kind, _ = _fill(declared)
+    kind, _ = read_fill(declared)
     if kind != "randn" or flat.is_complex() or flat.element_size() == 1:  # no float of a byte holds all three
         return False
     count, place = flat.numel(), next(places)
@@ -140,7 +138,8 @@ def _non_finite(places: Iterator[int], declared: Input, rows: torch.Tensor) -> b
     return True
 
 
-def _fill(declared: Input) -> tuple[str, tuple[float, float]]:
+def read_fill(declared: Input) -> tuple[str, tuple[float, float]]:
+    """Return the kind of values that an input is filled with, and their bounds where the kind has some."""
     fill = declared.fill
     if fill is None:
         is_inexact = "float" in declared.dtype or "complex" in declared.dtype

@@ -14,10 +14,11 @@ from lowering.errors import LoadError, ShapelineError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import comparison, counted, relations, shape_refinement, special_values, watching, weight_values
+from lowering.numerics import comparison, counted, data_limits, relations, shape_refinement, special_values, watching, weight_values
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
+from lowering.numerics.data_limits import Limits
 from lowering.numerics.points import OFF_MULTIPLES, Budget, Point, Space, are_all, find_declined, list_untried, points
 from lowering.numerics.runner import LevelRun, Tensors, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
@@ -25,7 +26,7 @@ from lowering.numerics.xla import Xla
 
 _ATEN = torch.ops.aten
 _SPREADING = (_ATEN._fft_r2c.default, _ATEN._fft_c2r.default, _ATEN._fft_c2c.default, _ATEN._euclidean_dist.default)
-_FULL = special_values.DATA_SETS[-1:]  # every element is selected: the most that a capacity may meet
+_FULL = ("all",)  # every element is selected: the most that a capacity may meet
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
 
 
@@ -96,26 +97,29 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         given = _draw_admitted(trial, point, bench.model.seed + index)
         reference = bench.reference(point, given, twice=index == 0, seed=settings.seed)
         reference = replace(reference, is_close=point is again)
+        trial.full |= counted.find_full(program.signature, reference.want, point.sizes)
         is_quick = point is not optimized
         checks.append(trial.compare(point, given, reference, is_quick, may_lose_nan=point is not again))
         if sum(value.numel() for value in (*given.values(), *reference.want)) <= settings.keep_elements:
             kept.append((point, given, reference.want))
         words = settings.values if point is again else _FULL if point is largest and settings.values and trial.checks_data else ()
         if words:
-            for word, changed, weights in _vary(trial, words, given):
+            for word, changed, weights in _vary(trial, words, given, point.sizes, decides=point is again and exported is not None and
+                                                data_limits.has_limits(exported)):
                 with trial.hold(weights):
                     if reason := _explain_unsuited(word, bench, exported, changed) or trial.find_refused_data(changed):
                         left_out[word if point is again else f"{word} at {point}"] = reason
                     else:
                         at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
                         varied = bench.reference(at, changed, twice=False, seed=settings.seed)
+                        trial.full |= counted.find_full(program.signature, varied.want, point.sizes)
                         special.append(trial.compare(at, changed, varied, is_quick))
     states_own_ranges = isinstance(top.ir.module, MlirModule) and top.ir.module.level is not Level.TORCH
     answers = _answers(program, text, bench.space) if is_hlo and not states_own_ranges else relations.Answers()
     budget = {"elements": settings.budget.elements, "seconds": settings.budget.seconds}
     return Verification(
         tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(find_declined(bench.space, settings.seed)), tuple(special),
-        left_out, tuple(list_untried(bench.space, chosen)), are_all(bench.space, chosen),
+        left_out, (*list_untried(bench.space, chosen), *trial.list_untried()), are_all(bench.space, chosen),
         tuple(result.label for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
         comparison.list_weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept), trial.taken,
         trial.fixed_weights,
@@ -127,7 +131,7 @@ class _Trial:
     """The levels of a program under comparison, by label. blame: the first wrong level, found at the first point that failed.
 
     weights: values of weights, by name, in place of the module's own. taken: levels that do not refuse values that another level does, with
-    its reason. fixed_weights: see `weight_values.Varied`.
+    its reason. fixed_weights: see `weight_values.Varied`. full: counts that were equal to their capacities. limits: those on data.
     """
 
     bench: Bench
@@ -137,6 +141,8 @@ class _Trial:
     weights: Tensors = field(default_factory=dict)
     taken: dict[str, str] = field(default_factory=dict)
     fixed_weights: dict[str, str] = field(default_factory=dict)
+    full: set[str] = field(default_factory=set)
+    limits: Limits = field(default_factory=Limits)
 
     @contextmanager
     def hold(self, weights: Tensors) -> Iterator[None]:
@@ -186,6 +192,11 @@ class _Trial:
             return f"{label} refuses the values: {reason}"
         return ""
 
+    def list_untried(self) -> list[str]:
+        """Return the classes of data that no inputs belong to."""
+        counts = [result.name for result in self.bench.signature.computed if result.kind == "count" and result.name not in self.full]
+        return [*(f"{name} = its capacity" for name in counts), *self.limits.list_unreached()]
+
     @property
     def checks_data(self) -> bool:
         """Whether the program has conditions on the values of its arguments."""
@@ -201,12 +212,23 @@ class _Trial:
         return checked if checked.agrees or not is_quick or checked.refused else self.bench.check(run, given, reference)
 
 
-def _vary(trial: _Trial, words: Sequence[str], given: Tensors) -> Iterator[tuple[str, Tensors, Tensors]]:
-    """Iterate over the sets of special values: the word of each, all inputs, and the weights that have other values."""
+def _vary(trial: _Trial, words: Sequence[str], given: Tensors, sizes: Mapping[str, int],
+          decides: bool) -> Iterator[tuple[str, Tensors, Tensors]]:
+    """Iterate over the sets of special values: the word of each, all inputs, and the weights that have other values.
+
+    decides: whether the program takes branches by data.
+    """
     bench = trial.bench
     data = special_values.DATA_SETS if words and words != _FULL and counted.decides_sizes(bench.eager, given) else ()
     for word, changed in special_values.sets(bench.model, given, (*words, *data)):
         yield word, changed, {}
+    if words == _FULL:
+        capacities = {counted.evaluate_capacity(result.value, sizes) for result in bench.signature.computed if result.kind == "count"}
+        for count in sorted(filter(None, capacities)):
+            yield f"{count} selected", special_values.select(bench.model, given, count), {}
+    if decides:
+        for number, scaled in enumerate(data_limits.approach(bench.eager, bench.model, given, trial.limits)):
+            yield f"limit {number}", scaled, {}
     if weight_values.WORD in words and bench.model.weights == "random":  # those of a checkpoint may be mapped from it
         varied = weight_values.vary(bench.built.module, [form for _, form, _ in trial.runs.values()])
         trial.fixed_weights.update(varied.fixed)

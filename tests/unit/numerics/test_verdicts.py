@@ -129,7 +129,7 @@ def test_values_that_cannot_be_compared_are_left_out_and_recorded(module: type[t
 
 
 class Locked(torch.nn.Module):
-    """Has an attribute that deepcopy refuses, and is off by more than the tolerance in float32 only."""
+    """Has an attribute that deepcopy refuses, and rounds to more than the tolerance in eager only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Locked(torch.nn.Module):
         self.lock, self.files, self.drawn = threading.Lock(), files, (number for number in range(3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x) * (1.01 if x.dtype is torch.float32 and not torch.compiler.is_exporting() else 1)
+        return self.linear(x) if torch.compiler.is_exporting() else (self.linear(x) + 1e5) - 1e5
 
 
 def test_a_module_that_cannot_be_copied_is_built_again_with_the_same_state(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_module_that_cannot_be_copied_is_built_again_with_the_same_state(tmp_p
         top.ir.module.linear.weight.fill_(2)
     eager = Eager(top.ir.model, top.ir.module, program.signature)
     given = {"x": torch.ones(2, 6)}
-    torch.testing.assert_close(eager.double()(given)[0].float(), eager(given)[0] / 1.01)
+    torch.testing.assert_close(eager.double()(given)[0].float(), eager(given)[0], rtol=1e-3, atol=1e-2)
     assert (eager.nearby(0).module.linear.weight - 2).abs().max() < 1e-5  # type: ignore[union-attr, operator]
 
 
