@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import torch
@@ -27,8 +28,9 @@ def kthvalue(tensor: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tu
 
 
 def median(tensor: Tensor) -> Tensor:
-    """Return the lower median of all elements, or NaN if there is one."""
-    return median_along(tensor.flatten(), 0)[0]
+    """Return the lower median of all elements, or NaN if there is one or no element."""
+    values = torch.sort(tensor.flatten(), stable=True)[0]
+    return _select_or_nan(values, _find_median(values, 0))
 
 
 def median_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -36,15 +38,14 @@ def median_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tenso
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
-    is_nan = values != values
-    last = values.shape[dim] - 1
-    place = torch.where(is_nan.any(dim, keepdim=True), (~is_nan).sum(dim, keepdim=True), last // 2)
+    place = _find_median(values, dim)
     return _drop_dim(values.gather(dim, place), dim, keepdim), _drop_dim(places.gather(dim, place), dim, keepdim)
 
 
 def nanmedian(tensor: Tensor) -> Tensor:
-    """Return the lower median of all elements that are not NaN."""
-    return nanmedian_along(tensor.flatten(), 0)[0]
+    """Return the lower median of all elements that are not NaN, or NaN if there is none."""
+    values = torch.sort(tensor.flatten(), stable=True)[0]
+    return _select_or_nan(values, _find_nanmedian(values, 0))
 
 
 def nanmedian_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -52,9 +53,28 @@ def nanmedian_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Te
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
-    count = (values == values).sum(dim, keepdim=True)
-    place = torch.div((count - 1).clamp(min=0), 2, rounding_mode="floor")
+    place = _find_nanmedian(values, dim)
     return _drop_dim(values.gather(dim, place), dim, keepdim), _drop_dim(places.gather(dim, place), dim, keepdim)
+
+
+def _find_median(values: Tensor, dim: int) -> Tensor:
+    """Return the index of the lower median of sorted values, or of the first NaN; without values any."""
+    is_nan = values != values
+    last = values.shape[dim] - 1
+    return torch.where(is_nan.any(dim, keepdim=True), (~is_nan).sum(dim, keepdim=True), last // 2)
+
+
+def _find_nanmedian(values: Tensor, dim: int) -> Tensor:
+    """Return the index of the lower median of sorted values that are not NaN, or 0 if there is none."""
+    count = (values == values).sum(dim, keepdim=True)
+    return torch.div((count - 1).clamp(min=0), 2, rounding_mode="floor")
+
+
+def _select_or_nan(values: Tensor, place: Tensor) -> Tensor:
+    """Return the element of a 1-d tensor at an index, or NaN if it has no element. Integers have no NaN, and no median without elements."""
+    if values.is_floating_point():
+        values = torch.cat([values, values.new_full((1,), math.nan)])
+    return values.gather(0, place.clamp(min=0)).squeeze(0)
 
 
 def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
