@@ -13,7 +13,7 @@ import torch
 from lowering.errors import LoadError, Problem
 from lowering.recipe import TARGET
 from lowering.sources import documented, huggingface, trials
-from lowering.sources.proposal import MISSING, SEQUENCE, Proposal, Tree, make_leaf
+from lowering.sources.proposal import MISSING, SEQUENCE, Proposal, Tree, make_leaf, raise_minimums
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 FRAMES = "frames"  # the symbol of the length of a sequence that is not text
@@ -93,8 +93,10 @@ def _propose_small(architecture: str) -> Proposal:
         first = _read_inputs(given, module, (note,), other=False)
         other = _read_inputs(given, module, (note,), other=True)
         for proposal in (first, other) if other.inputs != first.inputs else (first,):
-            if not proposal.complete or (refusal := trials.find_refusal(proposal.inputs, module, make)) is None:
+            if not proposal.complete:
                 return proposal
+            if (refusal := trials.find_refusal(proposal.inputs, module, make)) is None:
+                return raise_minimums(proposal, module, make)
             if found is None or found.refusal != refusal:  # of equal refusals, the one of the smallest sizes
                 found = proposal.refuse(refusal)
     assert found is not None

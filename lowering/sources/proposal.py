@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +40,18 @@ class Proposal:
         return replace(self, notes=(*self.notes, f"forward fails with these inputs: {refusal}. Correct them."), refusal=refusal)
 
 
+def raise_minimums(proposal: Proposal, module: torch.nn.Module, make: Callable[[], torch.nn.Module]) -> Proposal:
+    """Return the proposal, where a range begins at the size that was tried if forward refuses its smallest size."""
+    least = {name: span["min"] for name, span in proposal.symbols.items()}
+    if trials.find_refusal(proposal.inputs, module, make, {**trials.TRIED, **least}) is None:
+        return proposal
+    refused = [name for name in least if name in trials.TRIED
+               and trials.find_refusal(proposal.inputs, module, make, {**trials.TRIED, name: least[name]}) is not None]  # fmt: skip
+    notes = [f"forward refuses {name}={least[name]}: the range begins at a size that was tried." for name in refused]
+    raised = {name: {**proposal.symbols[name], "min": trials.TRIED[name]} for name in refused}
+    return replace(proposal, symbols={**proposal.symbols, **raised}, notes=(*proposal.notes, *notes))
+
+
 def make_leaf(dtype: str, shape: list[Any], fill: Any = None) -> Tree:
     """Return the declaration of a tensor. shape: sizes, names of dims, and MISSING."""
     return {"dtype": dtype, "shape": shape} | ({"fill": fill} if fill is not None else {})
@@ -71,8 +83,8 @@ def propose_callable(target: str) -> Proposal:
         return replace(proposal, notes=(f"Give the shape and dtype of {', '.join(unknown)}.",))
     refusal = trials.find_refusal(proposal.inputs, module, made)
     if refusal and (fixed := _fix_image(proposal, module)) and trials.find_refusal(fixed.inputs, module, made) is None:
-        return fixed
-    return proposal.refuse(refusal) if refusal else proposal
+        return raise_minimums(fixed, module, made)
+    return proposal.refuse(refusal) if refusal else raise_minimums(proposal, module, made)
 
 
 def _fix_image(proposal: Proposal, module: torch.nn.Module) -> Proposal | None:

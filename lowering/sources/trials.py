@@ -30,8 +30,9 @@ def build(make: Callable[[], Any]) -> Any:
         return make()
 
 
-def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Callable[[], torch.nn.Module]) -> str | None:
-    """Run the module on inputs of the proposed shapes. Return the first line of what it raised, or None.
+def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Callable[[], torch.nn.Module],
+                 sizes: Mapping[str, int] = TRIED) -> str | None:  # fmt: skip
+    """Run the module on inputs of the proposed shapes, with `sizes` of the symbols. Return the first line of what it raised, or None.
 
     The inputs have no values, nor do the weights. If that fails, as it does where forward reads values, and the model is small, run one
     that `make` builds with values.
@@ -39,28 +40,28 @@ def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Calla
     own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
     try:
         with _quiet(), own or FakeTensorMode(allow_non_fake_inputs=True):
-            _run(inputs, module)
+            _run(inputs, module, sizes)
     except Exception as error:  # noqa: BLE001 - models raise anything
         if sum(parameter.numel() for parameter in module.parameters()) > LARGEST:
             return describe_failure(error)
         try:
-            _run(inputs, make())
+            _run(inputs, make(), sizes)
         except Exception as other:  # noqa: BLE001 - models raise anything
             return describe_failure(other)
     return None
 
 
-def _run(inputs: Mapping[str, Any], module: torch.nn.Module) -> None:
+def _run(inputs: Mapping[str, Any], module: torch.nn.Module, sizes: Mapping[str, int]) -> None:
     with torch.no_grad():
-        given = {name: _draw(leaf) for name, leaf in inputs.items()}
+        given = {name: _draw(leaf, sizes) for name, leaf in inputs.items()}
         module.eval()(**given)
 
 
-def _draw(leaf: Mapping[str, Any]) -> torch.Tensor:
+def _draw(leaf: Mapping[str, Any], sizes: Mapping[str, int]) -> torch.Tensor:
     """Return an input of the proposed shape: ones where it is a mask, else zeros, or the least number that it may be."""
     fill = leaf.get("fill")
     value = 1 if fill == "padding" else fill["randint"][0] if fill else 0
-    return torch.full([TRIED.get(dim, dim) for dim in leaf["shape"]], value, dtype=getattr(torch, leaf["dtype"]))
+    return torch.full([sizes.get(dim, dim) for dim in leaf["shape"]], value, dtype=getattr(torch, leaf["dtype"]))
 
 
 def describe_error(error: Exception) -> str:

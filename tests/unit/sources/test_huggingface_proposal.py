@@ -30,3 +30,9 @@ def test_the_shape_of_another_main_input_is_read_from_docstring_and_config(archi
     found = huggingface_proposal.propose(architecture)
     assert found.complete and {key: leaf["shape"] for key, leaf in found.inputs.items()} == {name: shape}
     assert set(found.symbols) == {dim for dim in shape if isinstance(dim, str)}
+
+
+def test_a_range_begins_where_forward_takes_its_smallest_size() -> None:
+    found = huggingface_proposal.propose("PeAudioEncoder")
+    assert found.complete and found.symbols == {"batch": {"min": 1, "max": 8}, "samples": {"min": 4000, "max": 16000}}
+    assert "forward refuses samples=1000: the range begins at a size that was tried." in found.notes
