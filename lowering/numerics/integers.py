@@ -117,8 +117,8 @@ class Replaying(_Integers):
 def return_all(form: Program) -> Program:
     """Return a form at StableHLO or MHLO whose `@main` also returns the operand and the result of each op that makes integers of floats.
 
-    Composites are inlined. Ops in the regions of others, such as loops, are left out. A barrier keeps XLA from computing an operand twice,
-    once for the op and once for the caller, with other rounding.
+    Composites are inlined. Ops on sizes and in the regions of others, such as loops, are left out. A barrier keeps XLA from computing an
+    operand twice, once for the op and once for the caller, with other rounding.
     """
     module = _inline(form.ir) if any(op.name.endswith(".composite") for op in mlir.walk_operations(form.ir)) else mlir.copy(form.ir)
     ir = mlir.get_ir(module.context)
@@ -155,7 +155,10 @@ def _inline(module: Any) -> Any:
 
 
 def _jumps(operation: Any, ir: Any) -> bool:
+    """Return whether an op makes integers of floats. Those of 0-d doubles make sizes, which nothing may keep from being computed."""
     name = operation.name.partition(".")[2]
+    if operation.operands and str(operation.operands[0].type) == "tensor<f64>":
+        return False
     if name == "convert":
         source, made = (ir.ShapedType(value.type).element_type for value in (operation.operands[0], operation.results[0]))
         return isinstance(source, ir.FloatType) and isinstance(made, ir.IntegerType) and made.width > 1

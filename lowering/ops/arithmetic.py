@@ -76,6 +76,7 @@ def trigamma(order: int, tensor: Tensor) -> Tensor:
     tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
     reflected = tensor < 0.5
     positive = torch.special.polygamma(order, torch.where(reflected, 1 - tensor, tensor))
+    positive = torch.where(tensor == math.inf, 0, positive)  # the level below has NaN there
     return torch.where(reflected, (math.pi / torch.sin(math.pi * tensor)) ** 2 - positive, positive)
 
 

@@ -40,6 +40,11 @@ def add_batch(op: Callable[..., Any], image: Tensor, *settings: Any) -> Tensor:
     return op(image.unsqueeze(0), *settings).squeeze(0)  # type: ignore[no-any-return]
 
 
+def convolve_by_time(image: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """Compute aten::conv_tbc: a convolution of (time, batch, channels) with (width, channels, outputs)."""
+    return torch.conv1d(image.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
+
+
 def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
                           dilation: Sequence[int], is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
     """Compute aten::convolution with transposed=True, as eager does: a matmul over channels, then a sum of overlapping windows."""

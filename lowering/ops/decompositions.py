@@ -144,6 +144,7 @@ TABLE: dict[Any, Row] = {
     aten.fill.Tensor: Row(factories.fill, NONE),
     **{op.padding: Row(decompose_composite(op.padding), "an even kernel gives wrong shapes")
        for op in (aten.conv1d, aten.conv2d, aten.conv3d)},
+    aten.conv_tbc.default: Row(convolution.convolve_by_time, "wrong shapes"),
     **{getattr(aten.bucketize, form): Row(sorting.bucketize, "torch's own makes the boundaries' size static")
        for form in ("Tensor", "Scalar")},
     aten.searchsorted.Scalar: Row(sorting.searchsorted_number, NONE),

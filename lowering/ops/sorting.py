@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from lowering.ops import scans
+
 Tensor: TypeAlias = torch.Tensor
 
 
@@ -88,10 +90,13 @@ def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, 
 def find_mode(values: Tensor, places: Tensor, dim: int, keepdim: bool, is_element: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return what `mode` does, of sorted values and their indices. is_element: (size of the dim,), False for values that do not count."""
     moved = values.movedim(dim, -1)
-    equal = moved.unsqueeze(-1) == moved.unsqueeze(-2)
+    ranks = torch.arange(moved.shape[-1], device=moved.device)
+    is_first = (moved != moved.roll(1, -1)) | (ranks == 0)
+    first, _ = scans.cummax(torch.where(is_first, ranks, 0), -1)
+    counts = ranks - first + 1  # of the equal elements up to each
     if is_element is not None:
-        equal = equal & is_element & is_element.unsqueeze(-1)
-    best = equal.sum(-1).movedim(-1, dim).argmax(dim, keepdim=True)
+        counts = torch.where(is_element, counts, 0)
+    best = counts.movedim(-1, dim).argmax(dim, keepdim=True)
     return _drop_dim(values.gather(dim, best), dim, keepdim), _drop_dim(places.gather(dim, best), dim, keepdim)
 
 

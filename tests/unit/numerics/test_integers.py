@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.export import Dim
 
 import shapeline
 from lowering.level import Level, Program
@@ -107,6 +108,22 @@ def test_integers_are_read_from_every_level() -> None:
         stored = Stored(level, at.signature, at.above, partial(getattr, at, "ir"), partial(getattr, at, "weights"))  # as a later run has it
         results, found = runner(stored, device).run_with_integers({"x": VALUES})
         assert len(results) == 2 and any(torch.equal(made.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for _, made in found), level
+
+
+class Resized(torch.nn.Module):
+    """Its sizes are rounded floats, of which the size of the result is computed."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(x, scale_factor=1.7, mode="nearest-exact").round()
+
+
+def test_sizes_that_are_rounded_are_no_integers_of_the_program() -> None:
+    lowered = shapeline.lower(Resized(), (VALUES[None],), dynamic_shapes=({2: Dim("n", min=2, max=64)},))
+    form = lowered.program.at(Level.MHLO)
+    assert form is not None
+    results, found = runner(form, build_bench(lowered.program.at(Level.EXPORTED)).devices["cpu"]).run_with_integers({"x": VALUES[None]})
+    assert torch.equal(results[0], Resized()(VALUES[None]))
+    assert [made.shape for _, made in found if made.dim() == 3] == [results[0].shape] and all(made.dim() for _, made in found)
 
 
 class Linear(torch.nn.Module):

@@ -76,7 +76,8 @@ CASES: list[Case] = [
           (0, {"lengths": torch.tensor([1, 0, 1])}), (1, {"lengths": torch.tensor([[3, 1], [0, 4]])}), (0, {"offsets": torch.tensor([0, 0, 2])}))),
     case(arithmetic.angle, torch.angle, ROW),
     case(arithmetic.angle, torch.angle, torch.complex(SERIES, SERIES.flip(0))),
-    case(partial(arithmetic.trigamma, 1), partial(torch.polygamma, 1), torch.tensor([-1.5, -0.2, 0.3, 4.0])),
+    case(partial(arithmetic.trigamma, 1), partial(torch.polygamma, 1), torch.tensor([-1.5, -0.2, 0.3, 4.0, INF])),
+    case(convolution.convolve_by_time, torch.conv_tbc, normal(7, 2, 4), normal(3, 4, 5), normal(5), 1),
     case(products.addmm, torch.addmm, INTS, INTS @ INTS.T, INTS, beta=2, alpha=3),
     case(products.addbmm, torch.addbmm, normal(2, 4), normal(3, 2, 5), normal(3, 5, 4), beta=2, alpha=3),
     *(case(lambda a, b, p=p: arithmetic.cdist(a, b, p), lambda a, b, p=p: torch.cdist(a, b, p), *rows)
@@ -119,7 +120,7 @@ CASES: list[Case] = [
     case(sorting.nanmedian, torch.nanmedian, ROW),
     case(lambda x: sorting.median_along(x, 1)[0], lambda x: torch.median(x, 1)[0], ROW),
     case(lambda x: sorting.nanmedian_along(x, 1)[0], lambda x: torch.nanmedian(x, 1)[0], ROW),
-    case(lambda x: sorting.mode(x, 1)[0], lambda x: torch.mode(x, 1)[0], INTS % 3),
+    *(case(lambda x: sorting.mode(x, 1)[0], lambda x: torch.mode(x, 1)[0], values) for values in (INTS % 3, normal(4, 1), normal(3, 9).round())),
     *(case(sorting.searchsorted, torch.searchsorted, torch.tensor([1.0, 2.0, 2.0, 5.0]), ROW, right=right) for right in (False, True)),
     *(case(sorting.isin, torch.isin, INTS, torch.tensor([[1, -3], [7, 2]]), invert=invert) for invert in (False, True)),
     case(sorting.isin, torch.isin, 3, INTS),
