@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -26,6 +27,7 @@ from lowering.numerics.xla import Xla
 
 _ATEN = torch.ops.aten
 _SPREADING = (_ATEN._fft_r2c.default, _ATEN._fft_c2r.default, _ATEN._fft_c2c.default, _ATEN._euclidean_dist.default)
+_CONVOLUTIONS = (_ATEN.convolution.default, _ATEN.conv_tbc.default)
 _FULL = ("all",)  # every element is selected: the most that a capacity may meet
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
 
@@ -264,8 +266,9 @@ def _explain_unsuited(word: str, bench: Bench, exported: Program | None, given: 
         return "one NaN makes every gradient NaN"
     if word == "non-finite" and exported is not None and converts(exported.ir):
         return "the program converts floats to integers, and NaN and infinities have none"
-    if word == "non-finite" and watching.meets(lambda: bench.eager(given), lambda op, _: op in _SPREADING):
-        return "the model takes a Fourier transform or distances by products: their algorithm decides which elements one NaN reaches"
+    for is_met, reason in _BY_ALGORITHM if word == "non-finite" else ():
+        if watching.meets(lambda: bench.eager(given), is_met):
+            return reason
     try:
         first, second = bench.run_eager(given)[0], bench.eager(given)
     except LoadError as error:
@@ -274,6 +277,24 @@ def _explain_unsuited(word: str, bench: Bench, exported: Program | None, given: 
         if not making.is_random and not comparison.are_equal(one, other):
             return "eager disagrees with itself"
     return ""
+
+
+def _is_in_kernel(op: Any, args: Sequence[Any]) -> bool:
+    """Return whether the kernel of a convolution is not finite."""
+    return op in _CONVOLUTIONS and not bool(torch.isfinite(args[1]).all())
+
+
+def _is_in_mode(op: Any, args: Sequence[Any]) -> bool:
+    return op is _ATEN.mode.default and bool(torch.isnan(args[0]).any())
+
+
+# What makes the results of NaN and infinities depend on the algorithm of an op, and the reason to leave them out.
+_BY_ALGORITHM = (
+    (lambda op, _: op in _SPREADING,
+     "the model takes a Fourier transform or distances by products: their algorithm decides which elements one NaN reaches"),
+    (_is_in_kernel, "the kernel of a convolution is not finite: its algorithm decides which zeros of a padding it is multiplied by"),
+    (_is_in_mode, "the most frequent elements are counted in sorted order, in which NaN has no place"),
+)
 
 
 def _answers(program: Program, text: str, space: Space) -> relations.Answers:

@@ -63,7 +63,7 @@ def test_zsh_takes_the_script(tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", OWN)
 def test_the_help_of_a_command_has_examples_with_its_own_options(verb: str) -> None:
     text = verbs.read_help(verb)
-    known = set(completion.read_words(text)) | {"--max-bytes"}  # of a word of `cache`
+    known = set(completion.read_words(text)) | {"--max-bytes", "--trust"}  # of words of `cache`
     assert EXAMPLES[verb] and "\nexamples:\n" in text
     for command, _ in EXAMPLES[verb]:
         first, *words = shlex.split(command)

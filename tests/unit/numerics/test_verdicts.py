@@ -121,7 +121,19 @@ class Spectrum(torch.nn.Module):
         return torch.fft.rfft(x).abs()
 
 
-@pytest.mark.parametrize(("module", "reason"), [(Whole, "converts floats to integers"), (Spectrum, "takes a Fourier transform")])
+class Kernel(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv1d(x.reshape(-1, 1, x.shape[1]), x[:1, None, :3], padding=1)
+
+
+class Frequent(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mode(1).values
+
+
+@pytest.mark.parametrize(("module", "reason"), [
+    (Whole, "converts floats to integers"), (Spectrum, "takes a Fourier transform"), (Kernel, "kernel of a convolution is not finite"),
+    (Frequent, "most frequent elements")])  # fmt: skip
 def test_values_that_cannot_be_compared_are_left_out_and_recorded(module: type[torch.nn.Module], reason: str, tmp_path: Path) -> None:
     result = lowered(model(module), tmp_path)
     assert result.outcome == "ok", result.problems
