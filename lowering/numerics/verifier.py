@@ -29,6 +29,7 @@ _ATEN = torch.ops.aten
 _SPREADING = (_ATEN._fft_r2c.default, _ATEN._fft_c2r.default, _ATEN._fft_c2c.default, _ATEN._euclidean_dist.default)
 _CONVOLUTIONS = (_ATEN.convolution.default, _ATEN.conv_tbc.default)
 _FULL = ("all",)  # every element is selected: the most that a capacity may meet
+_LOOPED_SECONDS = 0.1  # of one eager run, up to which a program with loops is compiled in the shortest time: its code is 10 times slower
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
 
 
@@ -100,7 +101,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         reference = bench.reference(point, given, twice=index == 0, seed=settings.seed)
         reference = replace(reference, is_close=point is again)
         trial.full |= counted.find_full(program.signature, reference.want, point.sizes)
-        is_quick = point is not optimized
+        is_quick = point is not optimized and not is_long_loop(text, reference)
         checks.append(trial.compare(point, given, reference, is_quick, may_lose_nan=point is not again))
         if sum(value.numel() for value in (*given.values(), *reference.want)) <= settings.keep_elements:
             kept.append((point, given, reference.want))
@@ -212,6 +213,11 @@ class _Trial:
         finally:
             device.is_quick = device.may_lose_nan = False
         return checked if checked.agrees or not is_quick or checked.refused else self.bench.check(run, given, reference)
+
+
+def is_long_loop(text: str, reference: Reference) -> bool:
+    """Return whether a program, as text, has loops that run so long that they are worth XLA's default options."""
+    return "hlo.while" in text and reference.seconds > _LOOPED_SECONDS
 
 
 def _vary(trial: _Trial, words: Sequence[str], given: Tensors, sizes: Mapping[str, int],

@@ -41,7 +41,7 @@ _QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_c
 _REDUCED = {**_QUICK, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 _PLAIN_TYPES = frozenset({"f32", "f64", "i1", "i32", "i64", "ui32", "ui64"})
 _NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
-    "custom_call", "fft", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite", "case", "while", "if"))
+    "custom_call", "fft", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite"))
 
 @cache
 def platforms() -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ import torch
 from lowering.errors import Refused, StageFailed
 from lowering.ir import mlir, portable
 from lowering.numerics import xla
+from lowering.numerics.bench import Reference
+from lowering.numerics.verifier import is_long_loop
+from lowering.store import executables
 from lowering.types import DTYPES
 from tests.unit.models.scaled_model import hlo
 
@@ -131,6 +135,40 @@ def test_a_quick_compilation_sorts_as_torch_does() -> None:
     wanted = x.sort(dim=1, stable=True)
     torch.testing.assert_close(values, wanted.values, equal_nan=True)
     assert torch.equal(places, wanted.indices)
+
+
+def test_a_quick_compilation_loops_and_branches_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """func.func @main(%x: tensor<4xf32>, %n: tensor<i32>) -> tensor<4xf32> {
+      %one = stablehlo.constant dense<1> : tensor<i32>
+      %zero = stablehlo.constant dense<0> : tensor<i32>
+      %0:2 = stablehlo.while(%i = %zero, %y = %x) : tensor<i32>, tensor<4xf32>
+        cond { %more = stablehlo.compare LT, %i, %n : (tensor<i32>, tensor<i32>) -> tensor<i1>
+               stablehlo.return %more : tensor<i1> }
+        do { %next = stablehlo.add %i, %one : tensor<i32>
+             %is_first = stablehlo.compare EQ, %i, %zero : (tensor<i32>, tensor<i32>) -> tensor<i1>
+             %z = "stablehlo.if"(%is_first) ({ %a = stablehlo.multiply %y, %y : tensor<4xf32>
+                                              stablehlo.return %a : tensor<4xf32> },
+                                            { %b = stablehlo.maximum %y, %x : tensor<4xf32>
+                                              stablehlo.return %b : tensor<4xf32> }) : (tensor<i1>) -> tensor<4xf32>
+             stablehlo.return %next, %z : tensor<i32>, tensor<4xf32> }
+      return %0#1 : tensor<4xf32> }"""
+    used: list[Mapping[str, object]] = []
+    compute = executables.compute_key
+
+    def record(program: bytes, compiler: str, options: Mapping[str, object]) -> str:
+        used.append(options)
+        return compute(program, compiler, options)
+
+    monkeypatch.setattr(executables, "compute_key", record)
+    monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path))
+    x, device = torch.tensor([0.5, -2.0, 3.0, float("nan")]), xla.Xla("cpu", is_quick=True)
+    with executables.keep():
+        for count, want in ((0, x), (1, x * x), (3, torch.maximum(x * x, x))):
+            (got,) = device.run(text, [x, torch.tensor(count, dtype=torch.int32)])
+            torch.testing.assert_close(got, want, equal_nan=True)
+    assert used[0]["xla_cpu_use_fusion_emitters"] is False
+    is_long = [is_long_loop(form, Reference((), seconds)) for form in (text, hlo("mhlo")) for seconds in (0.01, 0.4)]
+    assert is_long == [False, True, False, False]
 
 
 def test_held_weights_share_their_memory_with_the_device() -> None:
