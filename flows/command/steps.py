@@ -89,4 +89,4 @@ def _has_entries(options: argparse.Namespace) -> bool:
         folder = targets.find_job(options.job, options.run, options.output)
     except ConfigError:  # a name of several jobs, or of none: reported where each entry is looked up
         return True
-    return bool(files.read(folder / JOB)["model"].get("entry"))
+    return not (folder / JOB).is_file() or bool(files.read(folder / JOB)["model"].get("entry"))

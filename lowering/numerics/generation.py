@@ -47,7 +47,8 @@ def check(program: Program, bench: Bench, count: int) -> Iterator[Walk]:
     chain = [bench.model]
     while chain[0].after is not None:
         chain.insert(0, chain[0].after)
-    names = _name(bench)
+    results = [result.name for result in bench.signature.returned] if bench.signature else []
+    names = Names(find_tokens(bench.model.leaves), find_logits(results))
     prompt = chain[-2].leaves.get(names.tokens, chain[-2].leaves.get(names.embeddings))
     if len(chain) == 1 or prompt is None or bench.signature is None:
         return
@@ -67,17 +68,12 @@ def check(program: Program, bench: Bench, count: int) -> Iterator[Walk]:
             yield _walk(entries, sizes, count, names, side)
 
 
-def find_obstacle(bench: Bench) -> str | None:
+def find_obstacle(model: Model) -> str | None:
     """Return why the steps of a model that comes `after` another cannot be run, or None."""
-    names = _name(bench)
-    if names.tokens in bench.model.leaves or names.embeddings in bench.model.leaves:
+    names = Names(find_tokens(model.leaves))
+    if names.tokens in model.leaves or names.embeddings in model.leaves:
         return None
     return "no input is called input_ids, decoder_input_ids or inputs_embeds, so no steps were run: `shapeline steps` takes other names"
-
-
-def _name(bench: Bench) -> Names:
-    results = [result.name for result in bench.signature.returned] if bench.signature else []
-    return Names(find_tokens(bench.model.leaves), find_logits(results))
 
 
 def _walk(entries: list[Entry], sizes: Mapping[str, int], count: int, names: Names, padding: Padding) -> Walk:

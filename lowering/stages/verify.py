@@ -148,7 +148,7 @@ class Verify(Stage):
             warned.note_consumer(compared.cell, note)
         warned.note_levels(program, levels, note)
         warned.note_ranges(program, bench.model, module, note)
-        if self.steps and bench.model.after and (why := generation.find_obstacle(bench)):
+        if self.steps and bench.model.after and (why := generation.find_obstacle(bench.model)):
             note("steps_not_run", why, bench.model.place)
         log = "\n".join(level.log for check in found.checks for level in check.levels.values() if level.log)
         mismatches = found.mismatches + promises.find_broken(program) + [problem for compared in matrix for problem in compared.problems]

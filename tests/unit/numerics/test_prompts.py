@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from lowering.model import Input, Model, Symbol
+from lowering.numerics.generation import find_obstacle
 from lowering.numerics.prompts import Names, Prompt, find_logits, find_tokens
 
 
@@ -35,3 +37,11 @@ def test_tokens_and_logits_are_found_in_structures_unless_two_could_be_meant() -
     names = Names(find_tokens(["batch.input_ids", "batch.attention_mask"]), find_logits(["out.logits", "state.0"]))
     assert (names.tokens, names.mask, names.logits) == ("batch.input_ids", "batch.attention_mask", "out.logits")
     assert find_logits(["first.logits", "second.logits"]) == "logits"
+
+
+def test_a_step_whose_tokens_have_another_name_is_said_to_be_unverified() -> None:
+    def step(name: str) -> Model:
+        return Model("step", {}, {"batch": {name: Input("int64", ("batch", 1))}}, {"batch": Symbol(1, 8)})
+
+    assert find_obstacle(step("input_ids")) is None
+    assert "no input is called input_ids" in (find_obstacle(step("words")) or "")
