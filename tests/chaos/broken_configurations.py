@@ -21,7 +21,7 @@ MODEL = {
     "factory": {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
     "inputs": {"features": {"dtype": "float32", "shape": ["batch", "2*seq", 16], "fill": {"uniform": [0, 1]}}},
     "symbols": {"batch": {"min": 1, "max": 64}, "seq": {"min": 2, "max": 512, "multiple_of": 8, "example": 16}},
-    "constants": {"flag": True}, "seed": 0, "tolerances": {"float32": {"atol": 1e-5, "rtol": 1e-5, "reason": "why"}},
+    "constants": {}, "seed": 0, "tolerances": {"float32": {"atol": 1e-5, "rtol": 1e-5, "reason": "why"}},
     "weights": "random", "libraries": [], "custom_calls": {}, "stages": {"export": {"explain": True}},
 }  # fmt: skip
 SUITE = {

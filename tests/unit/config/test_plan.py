@@ -136,11 +136,11 @@ def test_a_sweep_on_the_command_line_gives_the_jobs_of_one_in_a_suite(folder: Pa
 
 
 def test_slugs_stay_distinct_where_values_read_alike(folder: Path) -> None:
-    sweep = "{seed: [1, 2], constants: [{}, {scale: 2}], stages.torchscript.deployable: [true, false]}"
+    sweep = "{seed: [1, 2], capacities: [{}, {u0: 2}], stages.torchscript.deployable: [true, false]}"
     variants = [job["variant"] for job in planned(folder, f"models: {{tiny: {{sweep: {sweep}}}}}").jobs]
     assert len(set(variants)) == 8
-    assert variants[0] == "constants.44136fa3-deployable-seed1"
-    assert variants[-1].endswith("-no-deployable-seed2")
+    assert variants[0] == "deployable-capacities.44136fa3-seed1"
+    assert variants[-1].startswith("no-deployable-capacities.") and variants[-1].endswith("-seed2")
 
 
 def test_globs_take_the_models_that_no_entry_names(folder: Path) -> None:
