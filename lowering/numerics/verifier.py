@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
-
-import torch
 
 from lowering.eager.mlir_module import MlirModule
-from lowering.errors import LoadError, ShapelineError
+from lowering.errors import ShapelineError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import comparison, counted, data_limits, relations, shape_refinement, special_values, watching, weight_values
+from lowering.numerics import comparison, counted, data_limits, relations, shape_refinement, special_values, unsuited, weight_values
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
@@ -25,9 +22,6 @@ from lowering.numerics.runner import LevelRun, Tensors, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
 
-_ATEN = torch.ops.aten
-_SPREADING = (_ATEN._fft_r2c.default, _ATEN._fft_c2r.default, _ATEN._fft_c2c.default, _ATEN._euclidean_dist.default)
-_CONVOLUTIONS = (_ATEN.convolution.default, _ATEN.conv_tbc.default)
 _FULL = ("all",)  # every element is selected: the most that a capacity may meet
 _LOOPED_SECONDS = 0.1  # of one eager run, up to which a program with loops is compiled in the shortest time: its code is 10 times slower
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
@@ -110,7 +104,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
             for word, changed, weights in _vary(trial, words, given, point.sizes, decides=point is again and exported is not None and
                                                 data_limits.has_limits(exported)):
                 with trial.hold(weights):
-                    if reason := _explain_unsuited(word, bench, exported, changed) or trial.find_refused_data(changed):
+                    if reason := unsuited.explain(word, bench, exported, changed) or trial.find_refused_data(changed):
                         left_out[word if point is again else f"{word} at {point}"] = reason
                     else:
                         at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
@@ -264,43 +258,6 @@ def _cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:
 def _largest(space: Space, chosen: Sequence[Point]) -> Point | None:
     """Return the point with the most elements."""
     return max(chosen, key=lambda point: space.elements(point.sizes), default=None)
-
-
-def _explain_unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors) -> str:
-    """Explain why nothing can be compared on these values; empty if it can."""
-    if word == "non-finite" and bench.model.mode == "training":
-        return "one NaN makes every gradient NaN"
-    if word == "non-finite" and exported is not None and converts(exported.ir):
-        return "the program converts floats to integers, and NaN and infinities have none"
-    for is_met, reason in _BY_ALGORITHM if word == "non-finite" else ():
-        if watching.meets(lambda: bench.eager(given), is_met):
-            return reason
-    try:
-        first, second = bench.run_eager(given)[0], bench.eager(given)
-    except LoadError as error:
-        return str(error).splitlines()[0]
-    for one, other, making in zip(first, second, bench.makings, strict=True):
-        if not making.is_random and not comparison.are_equal(one, other):
-            return "eager disagrees with itself"
-    return ""
-
-
-def _is_in_kernel(op: Any, args: Sequence[Any]) -> bool:
-    """Return whether the kernel of a convolution is not finite."""
-    return op in _CONVOLUTIONS and not bool(torch.isfinite(args[1]).all())
-
-
-def _is_in_mode(op: Any, args: Sequence[Any]) -> bool:
-    return op is _ATEN.mode.default and bool(torch.isnan(args[0]).any())
-
-
-# What makes the results of NaN and infinities depend on the algorithm of an op, and the reason to leave them out.
-_BY_ALGORITHM = (
-    (lambda op, _: op in _SPREADING,
-     "the model takes a Fourier transform or distances by products: their algorithm decides which elements one NaN reaches"),
-    (_is_in_kernel, "the kernel of a convolution is not finite: its algorithm decides which zeros of a padding it is multiplied by"),
-    (_is_in_mode, "the most frequent elements are counted in sorted order, in which NaN has no place"),
-)
 
 
 def _answers(program: Program, text: str, space: Space) -> relations.Answers:
