@@ -64,8 +64,8 @@ _WITH_BODIES = ("associative_scan", "cond", "map_impl", "scan", "while_loop")
 def skip_gradients_of_bodies() -> Iterator[list[str]]:
     """Trace no gradients inside the block for the bodies of loops and branches, and list the ops that would have had them.
 
-    torch traces and partitions a body together with its gradients wherever an argument, such as a weight, requires one. What is computed
-    from the results of the ops in the list has no gradient, which torch's own trace above autograd loses without a word.
+    torch traces and partitions a body together with its gradients wherever an argument, such as a weight, requires one. The results of the
+    listed ops have no gradient; those of torch's own trace above autograd have none either, and no error says so.
     """
     skipped: list[str] = []
 
