@@ -196,7 +196,7 @@ def _slices(values: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
 
 def split(value: torch.Tensor) -> torch.Tensor:
     """Return a tensor in float64; a complex number becomes two elements along a further dim."""
-    return (torch.view_assplit(value.resolve_conj()) if value.is_complex() else value).double()
+    return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).double()
 
 
 def _is_float(value: Any) -> bool:

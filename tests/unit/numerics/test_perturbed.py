@@ -124,3 +124,9 @@ def test_rounding_breaks_what_is_near_a_pole_and_no_masked_row() -> None:
     found = [sum(results) > 0 for results in zip(*(perturbed.broken(run, run(), seed) for seed in range(8)), strict=True)]
     assert found[0].tolist() == [False, True]
     assert not found[1].any() and not found[2].any()
+
+
+def test_complex_numbers_are_split_into_their_parts() -> None:
+    value = torch.tensor([1 + 2j, 3 - 4j]).conj()
+    assert perturbed.split(value).tolist() == [[1, -2], [3, 4]]
+    assert perturbed.apart(value, value + 1j).tolist() == [[0, 1], [0, 1]]
