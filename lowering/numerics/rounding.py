@@ -21,8 +21,6 @@ _CONTRACTING = frozenset((
 _TRANSFORMS = frozenset(("_fft_r2c", "_fft_c2r", "_fft_c2c"))
 # They end with the logarithm of a sum of exponentials, of which the largest is 1: it errs by rounding steps of 1, however small it is.
 _LOGARITHMS = frozenset(("_log_softmax", "logsumexp", "_logcumsumexp"))
-# Each element of their results is a sum of all before it, taken in some order, whose steps err by what is largest in it.
-_SCANS = frozenset(("cumsum",))
 # They add 1 to the coordinates that they are given: those near 0 err by rounding steps of 1 too.
 _SAMPLERS = frozenset(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"))
 # Their gradients add up to zero over all dims but these. The means that are taken off err as sums, in all elements alike, and gradients
@@ -61,9 +59,6 @@ class Erring(Watching):
         results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
         if name in _LOGARITHMS:
             shifted = [value + share * self.step * self._noise(value) for value in shifted]
-        if name in _SCANS and exact.dim():
-            shifted = [value + math.log2(1 + value.shape[args[1]]) * self.step * self._noise(value) * value.abs().cummax(args[1]).values
-                       for value in shifted]
         if name in _CENTRED and _is_wide(shifted[0]):
             shifted = [self._shift_means(shifted[0], _CENTRED[name]), *shifted[1:]]
         if name == "convolution_backward":
