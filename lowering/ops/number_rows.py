@@ -86,10 +86,12 @@ _add_rows("batch_norm", arithmetic.batch_norm_of_mixed_dtypes, "statistics and w
 _add_rows("softshrink", None, "wrong for negative numbers")
 _add_rows("hardshrink threshold", None, _NAN)
 
-for _op in ("mul", "add", "sub", "div"):
-    _target = getattr(aten, _op).Tensor
-    _add_rows(f"{_op}.Tensor", scalars.make_arithmetic(_target, rounds_number=_op in ("add", "sub")),
-         "a bool is not a number; a number beyond the range of a reduced float is inf or 0", scalars.has_unusual_number)
+for _op in ("add", "sub"):
+    _add_rows(f"{_op}.Tensor", scalars.make_arithmetic(getattr(aten, _op).Tensor, rounds_number=True),
+              "a bool is not a number; a number beyond the range of a reduced float is inf or 0", scalars.has_unusual_term)
+for _op in ("mul", "div"):
+    _add_rows(f"{_op}.Tensor", scalars.make_arithmetic(getattr(aten, _op).Tensor, rounds_number=False),
+              "a bool is not a number; a number is rounded to the reduced float of the tensor", scalars.has_unusual_factor)
 for _op in ("eq", "ne", "lt", "le", "gt", "ge"):
     _add_rows(f"{_op}.Scalar", scalars.make_comparison(getattr(torch, _op), getattr(aten, _op).Tensor),
          "a bool is not a number; comparing constants of different kinds gives wrong results, or aborts the process",

@@ -43,13 +43,28 @@ def is_too_wide(node: Node) -> bool:
     return abs(torch.tensor(float(number), dtype=dtype).item() - number) > torch.finfo(dtype).eps * abs(number)
 
 
-def has_unusual_number(node: Node) -> bool:
-    """Return whether a number is a bool or too wide."""
+def is_rounded(node: Node) -> bool:
+    """Return whether the reduced float that a node computes holds a number only rounded, or a float computed from sizes."""
+    number, dtype = node.args[1], node.meta["val"].dtype
+    if dtype not in REDUCED:
+        return False
+    if isinstance(number, Node):
+        return isinstance(number.meta.get("val"), torch.SymFloat)
+    return isinstance(number, int | float) and math.isfinite(number) and bool(torch.tensor(float(number), dtype=dtype).item() != number)
+
+
+def has_unusual_term(node: Node) -> bool:
+    """Return whether the number that a node adds is a bool or too wide."""
     return has_bool(node) or is_too_wide(node)
 
 
+def has_unusual_factor(node: Node) -> bool:
+    """Return whether the number that a node multiplies or divides by is a bool, or rounded, which eager does not round."""
+    return has_bool(node) or is_rounded(node)
+
+
 def make_arithmetic(op: Callable[..., Tensor], rounds_number: bool) -> Callable[..., Tensor]:
-    """Return `op` for the forms that need care (see `has_unusual_number`).
+    """Return `op` for the forms that need care (see `has_unusual_term` and `has_unusual_factor`).
 
     rounds_number: whether eager first rounds a number to the tensor's dtype, as sums do and products do not.
     """

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.export import Dim
 from torch.nn import functional
 
+import shapeline
 from tests.ops.forms import differences
 
 NAN, INF = float("nan"), float("inf")
@@ -206,6 +208,18 @@ def test_constants_are_not_merged_beyond_the_range() -> None:
         "x * 3 / 3": lambda h, x: x * 3 / 3,
     }
     assert differences(forms, (("n",), ("n",)), [(halves, floats), (halves[:1], floats[:1])]) == []
+
+
+class Factors(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x * 0.1, 3.3 * x, x / 0.7, x * 10000, x * x.shape[0] ** -0.5, x + 0.1, x - 3.3, x * 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_factors_of_halves_are_not_rounded_and_terms_are(dtype: torch.dtype) -> None:
+    x = torch.randn(100, generator=torch.Generator().manual_seed(0)).to(dtype)
+    lowered = shapeline.lower(Factors(), (x,), dynamic_shapes=({0: Dim("n", min=1, max=200)},))
+    assert all(map(torch.equal, lowered(x), Factors()(x)))
 
 
 def product(equation: str, count: int) -> Callable[..., torch.Tensor]:
