@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from torch._C import DispatchKey, _AutoDispatchBelowAutograd
 from torch._ops import HigherOrderOperator, _higher_order_ops
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule
 from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import _ModuleStackTracer
@@ -46,17 +47,23 @@ def skip_stack_traces() -> Iterator[None]:
 
 @contextmanager
 def read_values_directly() -> Iterator[None]:
-    """Read the sizes and strides of a node's value past the modes of the trace, which take each read for a call of the model."""
+    """Read the sizes and strides of a node's value past the modes of the trace, which take each read for a call of the model.
+
+    Those of other subclasses than fakes, such as quantized weights, are read by their own functions.
+    """
     original = proxy_tensor.set_meta
 
-    def set_meta(*args: Any) -> Any:
+    def set_meta(proxy: Any, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and type(value) not in _PLAIN:
+            return original(proxy, value)
         with torch._C.DisableTorchFunction():
-            return original(*args)
+            return original(proxy, value)
 
     with mock.patch.object(proxy_tensor, "set_meta", set_meta):
         yield
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter, FakeTensor)
 _WITH_BODIES = ("associative_scan", "cond", "map_impl", "scan", "while_loop")
 
 
