@@ -1,8 +1,8 @@
 """Buckets: the cost of six static programs beside that of their dynamic one, and their numbers: python -m benchmarks.buckets [MODEL ...]
 
-Each model (default: bert and llama) is lowered and packaged, alternately without buckets and with six, twice each, without verification. The table
-has CPU seconds, the smaller of two, with the comparison of every bucket with eager that `package` makes, and without it. Then the packaged
-program is run as `shapeline exec` does at random sizes, and compared with eager.
+Each model (default: bert and llama) is lowered and packaged, alternately without buckets and with six, twice each, without verification.
+The table has CPU seconds, the smaller of two, with the comparison of every bucket with eager that `package` makes, and without it. Then the
+packaged program is run as `shapeline exec` does at random sizes, and compared with eager.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=["bert", "llama"])
     options = parser.parse_args()
-    print("| model | exports | programs | dynamic | with buckets | ratio | compared too | ratio | at random sizes |\n|---|---:|---:|---:|---:|---:|---:|---:|---|")
+    print("| model | exports | programs | dynamic | with buckets | ratio | compared too | ratio | at random sizes "
+          "|\n|---|---:|---:|---:|---:|---:|---:|---:|---|")
     for name in options.models:
         print(measure(name), flush=True)
 
@@ -69,7 +70,8 @@ def measure(name: str) -> str:
         dynamic = [file.name for file in programs if re.search(r"tensor<[^>]*\?", mlir.text(portable.deserialize(file.read_bytes())))]
         assert not dynamic, dynamic
         ended = run_at_random(last.program, Artifact.load(Path(folder)))
-    return (f"| {name} | 1 | {len(programs)} static | {cost['dynamic']:.2f} | {cost['static']:.2f} | {cost['static'] / cost['dynamic']:.2f} "
+    return (
+        f"| {name} | 1 | {len(programs)} static | {cost['dynamic']:.2f} | {cost['static']:.2f} | {cost['static'] / cost['dynamic']:.2f} "
             f"| {cost['compared']:.2f} | {cost['compared'] / cost['dynamic']:.2f} | {ended} |")
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.cache_writes RUN
 
 RUN is the folder of a run, such as that of `make run SUITE=generation`. For each job with states, the table has the number of updates of
-slices and of scatters into tensors of a state's shape in its MHLO, and the most indices that a scatter has for a row. Exit status 1: a scatter
-has more indices than rows.
+slices and of scatters into tensors of a state's shape in its MHLO, and the most indices that a scatter has for a row. Exit status 1: a
+scatter has more indices than rows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def count(module: Any, signature: Signature) -> Writes:
     main = mlir.find_main(module.body.operations)
     states = [main.arguments[position].type for position in signature.states]
     into = [operation for operation in mlir.walk_operations(module)
-            if operation.name in ("mhlo.scatter", "mhlo.dynamic_update_slice") and any(_fits(operation.operands[0].type, state) for state in states)]
+            if operation.name in ("mhlo.scatter", "mhlo.dynamic_update_slice")
+            and any(_fits(operation.operands[0].type, state) for state in states)]
     scatters = [operation for operation in into if operation.name == "mhlo.scatter"]
     return Writes(len(into) - len(scatters), len(scatters), max((_count_indices(scatter) for scatter in scatters), default=Fraction(0)))
 

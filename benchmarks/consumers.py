@@ -1,11 +1,11 @@
 """Stock StableHLO on packaged programs: python -m benchmarks.consumers [suite=NAME ...] [--sample N] [--limit PRODUCTS] [--points N]
 
-Every job's packaged program is read by torch_mlir's build, made static by StableHLO's own passes, and run by its reference interpreter (and by
-IREE, where it is installed) at the cheapest points; the results are compared with eager. A row says which custom calls the program holds besides
-shape assertions (there should be none but the model's own), and at which sizes each consumer agrees.
+Every job's packaged program is read by torch_mlir's build, made static by StableHLO's own passes, and run by its reference interpreter (and
+by IREE, where it is installed) at the cheapest points; the results are compared with eager. A row says which custom calls the program holds
+besides shape assertions (there should be none but the model's own), and at which sizes each consumer agrees.
 
-The interpreter computes one product after the other. Points with more products than the limit are left out, and a sample takes the next job of the
-suite in place of one that has too few points below it, or that does not lower; the rows say so.
+The interpreter computes one product after the other. Points with more products than the limit are left out, and a sample takes the next job
+of the suite in place of one that has too few points below it, or that does not lower; the rows say so.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def list_points(bench: Bench) -> list[Point]:
 
     def rise(name: str, least: int) -> int:
         symbol = space.symbols[name]
-        return next((size for step in range(1, 9) if (size := low[name] + step * symbol.multiple_of) >= least and symbol.admits(size)), low[name])
+        return next((size for step in range(1, 9) if (size := low[name] + step * symbol.multiple_of) >= least and symbol.admits(size)),
+                    low[name])
 
     found = [low, *({name: rise(name, least) for name in low} for least in (3, 2)), *({**low, name: rise(name, 2)} for name in low)]
     admitted = [sizes for index, sizes in enumerate(found) if space.admits(sizes) and sizes not in found[:index]]

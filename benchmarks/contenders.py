@@ -1,7 +1,7 @@
 """Run one contender of `benchmarks.lowering` in its own process: `python -m benchmarks.contenders NAME JOB FOLDER` prints a Taken as JSON.
 
-Each contender goes from the model's declaration (a job.json) to its own last level. Before the measurement it imports the packages of the model
-and lowers an MLP completely, so that imports and tables built once per process are not measured.
+Each contender goes from the model's declaration (a job.json) to its own last level. Before the measurement it imports the packages of the
+model and lowers an MLP completely, so that imports and tables built once per process are not measured.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ WARM_UP = Model("warm_up", {"_target_": "lowering.sources.mlp.MLP", "width_in": 
 class Taken:
     """Cost of one lowering. seconds (wall) and cpu_seconds: from declaration to last level, without writing files (`save_seconds`).
 
-    capture_seconds: CPU inside torch.export.export, which all contenders call; peak_bytes: highest resident size of the process; weight_bytes: of
-    the module's parameters and buffers; stages: seconds without writing files, and peak, by stage, if the contender has stages.
+    capture_seconds: CPU inside torch.export.export, which all contenders call; peak_bytes: highest resident size of the process;
+    weight_bytes: of the module's parameters and buffers; stages: seconds without writing files, and peak, by stage, if the contender has
+    stages.
     """
 
     seconds: float
@@ -99,7 +100,8 @@ def torch_mlir(model: Model) -> Any:
 def onnx(model: Model) -> Any:
     """Run torch.onnx.export(dynamo=True) to an ONNX program in memory."""
     module, arguments = _build(model)
-    return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), dynamo=True, verbose=False)
+    return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), dynamo=True,
+                             verbose=False)
 
 
 def torchax(model: Model) -> Any:
@@ -135,7 +137,7 @@ def measure(lower: Callable[[Model], Any], model: Model) -> Taken:
 
 
 def weight_bytes(model: Model) -> int:
-    """Return the bytes of all parameters and buffers; a tensor of several names counts once. Those of a model without weights are only shapes."""
+    """Return the bytes of all parameters and buffers, each tensor once. Those of a model without weights are only shapes."""
     with FakeTensorMode(allow_non_fake_inputs=True) if model.weights == "none" else nullcontext():
         module = instantiate(model)
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))

@@ -2,13 +2,13 @@
 
     python -m benchmarks.decode [--quick] [--no-compile] [--json FILE]
 
-The model is Llama-3-8B at a quarter of its widths, with LAYERS layers, VOCABULARY tokens and seeded random weights. Each of POINTS is a batch
-and a number of tokens in the cache. `static` is a cache of fixed length that is written in place (`configs/model/llama_static.yaml`);
+The model is Llama-3-8B at a quarter of its widths, with LAYERS layers, VOCABULARY tokens and seeded random weights. Each of POINTS is a
+batch and a number of tokens in the cache. `static` is a cache of fixed length that is written in place (`configs/model/llama_static.yaml`);
 `growing` is one that is returned one token longer (`configs/model/llama_decode.yaml`).
 
-Shapeline's module has a dynamic batch and, where the cache grows, a dynamic past. XLA refines it to the point. Its states are aliased, so that
-no step copies the cache. torch.compile compiles for the point. Reported are CPU seconds on one thread: medians of ROUNDS rounds in which every
-contender runs once, in random order; the time to compile; and the bytes that XLA's cost analysis counts.
+Shapeline's module has a dynamic batch and, where the cache grows, a dynamic past. XLA refines it to the point. Its states are aliased, so
+that no step copies the cache. torch.compile compiles for the point. Reported are CPU seconds on one thread: medians of ROUNDS rounds in
+which every contender runs once, in random order; the time to compile; and the bytes that XLA's cost analysis counts.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def compute_ratios(rows: list[Row], against: str) -> list[float]:
 def show(row: Row) -> None:
     cells = "  ".join(f"{name} {value * 1e3:.1f} ms ({row.seconds['shapeline'] / value:.2f})" for name, value in row.seconds.items())
     compiled = ", ".join(f"{name} {value:.1f} s" for name, value in row.compiled.items() if value)
-    print(f"{row.kind:<8} batch {row.batch}, past {row.past:<5} {cells}  compile: {compiled}; {row.bytes_accessed / 1e6:.0f} MB, {row.ops} ops",
+    print(f"{row.kind:<8} batch {row.batch}, past {row.past:<5} {cells}  compile: {compiled}; {row.bytes_accessed / 1e6:.0f} MB, "
+          f"{row.ops} ops",
           *(f"\n  {name}: {failure}" for name, failure in row.failures.items()), flush=True)  # fmt: skip
 
 

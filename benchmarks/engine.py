@@ -3,9 +3,9 @@
     python -m benchmarks.engine [--parts cost,hits,workers] [--quick] [--json FILE]
 
 The jobs compile nothing, so all of their cost is the engine's. `cost` compares three ways to run them: the bare stages in one process, the
-stages in a child process per job (fork server, events, manifest), and the whole flow (Prefect, report, store). `hits` reruns jobs whose results
-are all in the store. `workers` compares two workers with two bare processes that compute the same, which shows what the machine itself allows.
-The four ways alternate.
+stages in a child process per job (fork server, events, manifest), and the whole flow (Prefect, report, store). `hits` reruns jobs whose
+results are all in the store. `workers` compares two workers with two bare processes that compute the same, which shows what the machine
+itself allows. The four ways alternate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ WORKERS = 2
 class Row:
     """Cost of one way to run `jobs` jobs.
 
-    seconds: wall time; cpu_seconds: CPU of the process and its children, start-up included; server_cpu_seconds: the share of Prefect's server.
+    seconds: wall time; cpu_seconds: CPU of the process and its children, start-up included; server_cpu_seconds: the share of Prefect's
+    server.
     """
 
     what: str
@@ -95,7 +96,8 @@ def run_flow_with_one_worker(count: int, seconds: float, folder: Path) -> None:
 
 def run_two_bare(count: int, seconds: float, folder: Path) -> None:
     """Run two bare processes with half of the jobs each."""
-    halves = [multiprocessing.get_context("spawn").Process(target=run_bare, args=(count // 2, seconds, folder / str(half))) for half in range(2)]
+    halves = [multiprocessing.get_context("spawn").Process(target=run_bare, args=(count // 2, seconds, folder / str(half)))
+              for half in range(2)]
     for half in halves:
         half.start()
     for half in halves:
@@ -103,7 +105,8 @@ def run_two_bare(count: int, seconds: float, folder: Path) -> None:
 
 
 WAYS: dict[str, Callable[[int, float, Path], None]] = {
-    "bare": run_bare, "stored": run_into_store, "children": run_children, "flow": run_flow, "one_worker": run_flow_with_one_worker, "side_by_side": run_two_bare,
+    "bare": run_bare, "stored": run_into_store, "children": run_children, "flow": run_flow, "one_worker": run_flow_with_one_worker,
+    "side_by_side": run_two_bare,
 }
 
 
@@ -149,7 +152,8 @@ def measure_hits(take: Take, quick: bool) -> dict[str, Any]:
     take("put into the store", "stored", count, 0.0, "hits")
     one = take("one hit", "flow", 1, 0.0, "hits")
     all_of_them = take("all hits", "flow", count, 0.0, "hits")
-    return {"all_hit_jobs": count, "all_hit_s": all_of_them.seconds, "all_hit_cpu_s": all_of_them.cpu_seconds, "cpu_per_hit_s": round(compute_cost_per_job(one, all_of_them), 4)}
+    return {"all_hit_jobs": count, "all_hit_s": all_of_them.seconds, "all_hit_cpu_s": all_of_them.cpu_seconds,
+            "cpu_per_hit_s": round(compute_cost_per_job(one, all_of_them), 4)}
 
 
 def measure_workers(take: Take, quick: bool) -> dict[str, Any]:
@@ -195,7 +199,8 @@ def parse_parts(text: str) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description="What the engine adds to the jobs it runs.")
-    parser.add_argument("--parts", type=parse_parts, default=list(PARTS), metavar="NAMES", help=f"what to measure, of {','.join(PARTS)} (default: all)")
+    parser.add_argument("--parts", type=parse_parts, default=list(PARTS), metavar="NAMES",
+                        help=f"what to measure, of {','.join(PARTS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="tens of jobs instead of a thousand")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--one", nargs=4, metavar=("WAY", "JOBS", "SECONDS", "FOLDER"), help=argparse.SUPPRESS)

@@ -5,8 +5,8 @@
 Each form is exported with every attempt alone, and then with the default policy, in a process of its own. What exports is compared with
 eager at several sizes of its ranges, and may refuse sizes only by an assertion that it has. With --mhlo, the program of the default policy
 is lowered to MHLO, and that is compared too. A cell is `all` if all declared sizes are taken, the widest part of them (`n: 2..24`) if some
-are, `-` if torch.export fails, `wrong` if the numbers are, and `failed` if a form crashes or takes more than two minutes. The exit code is 1
-if any is wrong.
+are, `-` if torch.export fails, `wrong` if the numbers are, and `failed` if a form crashes or takes more than two minutes. The exit code is
+1 if any is wrong.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def format_kinds(rows: Mapping[str, Row]) -> str:
     for kind in dict.fromkeys(form.kind for form in FORMS.values()):
         mine = [row["default"] for name, row in rows.items() if FORMS[name].kind == kind]
         winners, kinds = Counter(row.get("winner") for row in mine), Counter(_classify(row["cell"]) for row in mine)
-        lines.append(f"| {kind} | {len(mine)} | {' | '.join(str(winners[attempt] or '') for attempt in order)} | {kinds['part'] or ''} | {kinds['refused'] or ''} |")
+        lines.append(f"| {kind} | {len(mine)} | {' | '.join(str(winners[attempt] or '') for attempt in order)} | {kinds['part'] or ''} | "
+                     f"{kinds['refused'] or ''} |")
     return "\n".join(lines)
 
 

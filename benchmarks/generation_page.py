@@ -2,8 +2,8 @@
 
     python -m benchmarks.generation_page RUN
 
-RUN is the folder of a run, such as that of `make run SUITE=generation`. Prints the table of docs/generation.md. Exit status 1: an entry did not
-end `ok`, a declared dim is not dynamic in MHLO, or a `decode` was compared with fewer than eight steps of eager.
+RUN is the folder of a run, such as that of `make run SUITE=generation`. Prints the table of docs/generation.md. Exit status 1: an entry did
+not end `ok`, a declared dim is not dynamic in MHLO, or a `decode` was compared with fewer than eight steps of eager.
 """
 
 from __future__ import annotations

@@ -3,13 +3,15 @@
 JOBS is the folder `jobs` of a run that was made on any machine. Nothing here needs torch-mlir, transformers (but for --wide) or the Python
 that lowered the jobs. Three tables are printed:
 
-- numbers: each job's portable StableHLO at every point that `verify` recorded, and its MHLO at one, beside the results of eager that it recorded
-  on the CPU; how many sizes outside of the ranges were refused in the program's words; for entries with states, eight steps beside XLA's CPU;
+- numbers: each job's portable StableHLO at every point that `verify` recorded, and its MHLO at one, beside the results of eager that it
+  recorded on the CPU; how many sizes outside of the ranges were refused in the program's words; for entries with states, eight steps beside
+  XLA's CPU;
 - memory: of a step that writes its states in place, and of the same program without aliases;
-- speed, of the jobs of --wide, which have no weights: XLA beside eager and torch.compile on the same card, with random weights of the model that
-  transformers builds from the job's config. Milliseconds: medians of runs after warm-up, each to its end.
+- speed, of the jobs of --wide, which have no weights: XLA beside eager and torch.compile on the same card, with random weights of the model
+  that transformers builds from the job's config. Milliseconds: medians of runs after warm-up, each to its end.
 
-XLA computes products of float32 as such where a row says `highest`, and rounds their operands to TF32, its default, where it says `default`.
+XLA computes products of float32 as such where a row says `highest`, and rounds their operands to TF32, its default, where it says
+`default`.
 """
 
 from __future__ import annotations

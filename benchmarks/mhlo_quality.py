@@ -2,15 +2,15 @@
 
     python -m benchmarks.mhlo_quality [--quick] [--models bert,vit] [--compile] [--json FILE]
 
-Sizes count all ops, and dynamic_broadcast_in_dim and dynamic_reshape among them, in Shapeline's MHLO and in two baselines. `fx` is the result of
-torch-mlir's own importer, decompositions and pipeline for the same dynamic dims. `own` is the result of torch-mlir's published StableHLO
-pipeline on Shapeline's torch level, which exists for every model. Weights are arguments in all three.
+Sizes count all ops, and dynamic_broadcast_in_dim and dynamic_reshape among them, in Shapeline's MHLO and in two baselines. `fx` is the
+result of torch-mlir's own importer, decompositions and pipeline for the same dynamic dims. `own` is the result of torch-mlir's published
+StableHLO pipeline on Shapeline's torch level, which exists for every model. Weights are arguments in all three.
 
-Seconds are measured at each of POINTS, for five contenders: Shapeline's dynamic MHLO, which XLA refines to the point like any dynamic module;
-the StableHLO of torch-mlir and of torchax, exported at the point and compiled by the same XLA with the same options; torch.compile at the point
-(--compile: takes a minute per model); and eager. All run on one thread. Figures are medians of CPU seconds over rounds in which every
-contender runs once. The order in a round is random, because the contender after eager finds the caches full of eager's data. A contender that
-fails is a line with its reason. For torchax see `torchax_export`.
+Seconds are measured at each of POINTS, for five contenders: Shapeline's dynamic MHLO, which XLA refines to the point like any dynamic
+module; the StableHLO of torch-mlir and of torchax, exported at the point and compiled by the same XLA with the same options; torch.compile
+at the point (--compile: takes a minute per model); and eager. All run on one thread. Figures are medians of CPU seconds over rounds in
+which every contender runs once. The order in a round is random, because the contender after eager finds the caches full of eager's data. A
+contender that fails is a line with its reason. For torchax see `torchax_export`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def measure(name: str, with_compile: bool) -> Row:
             counts[baseline_name] = count_ops(make().ir)
         except Exception as error:  # noqa: BLE001 - whatever a contender raises is its cell
             failures[baseline_name] = _cause(error)
-    seconds = {evaluation.text(at): measure_seconds(_runs(name, program, built.ir, at, with_compile, failures)) for at in points(built.ir.model)}
+    seconds = {evaluation.text(at): measure_seconds(_runs(name, program, built.ir, at, with_compile, failures))
+               for at in points(built.ir.model)}
     return Row(name, counts, seconds, failures)
 
 
@@ -169,7 +170,8 @@ def _compile(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
 def _static(device: xla.Xla, name: str, at: Mapping[str, int], given: Mapping[str, torch.Tensor]) -> Run:
     program = lower_with_torch_mlir(name, at)
     assert program.signature is not None
-    if problems := driver.legalize(program.ir, program.signature, with_assertions=False):  # scalar constants of other dialects are left even here
+    # Scalar constants of other dialects are left even here.
+    if problems := driver.legalize(program.ir, program.signature, with_assertions=False):
         raise Unsupported(problems)
     device.hold(program.weights)
     return _compile(device, mlir.text(portable.to_hlo(program.ir), elide=None), arguments(program.signature, program.weights, given))
@@ -211,7 +213,8 @@ def show(row: Row) -> None:
     shares = [f"{share:.1%} fewer than {name}" for name in ("fx", "own") if (share := compute_reduction(row, name)) is not None]
     print(f"{row.model}: {'; '.join([*cells, *shares])}")
     for point, seconds in row.seconds.items():
-        print(f"  {point:<30}" + "".join(f"{name} {value * 1e3:.2f} ms ({seconds['shapeline'] / value:.2f})  " for name, value in seconds.items()))
+        print(f"  {point:<30}"
+              + "".join(f"{name} {value * 1e3:.2f} ms ({seconds['shapeline'] / value:.2f})  " for name, value in seconds.items()))
     for contender, failure in row.failures.items():
         print(f"  {contender}: {failure}")
 
@@ -232,8 +235,10 @@ def main() -> None:
         show(rows[-1])
         sys.stdout.flush()
     found = {"benchmark": "mhlo_quality", "models": len(rows),
-             "fewer": {against: min((share for row in rows if (share := compute_reduction(row, against)) is not None), default=None) for against in ("fx", "own")},
-             "ratio": {name: round(math.exp(statistics.fmean(map(math.log, of))), 3) if (of := compute_ratios(rows, name)) else None for name in CONTENDERS},
+             "fewer": {against: min((share for row in rows if (share := compute_reduction(row, against)) is not None), default=None)
+                       for against in ("fx", "own")},
+             "ratio": {name: round(math.exp(statistics.fmean(map(math.log, of))), 3) if (of := compute_ratios(rows, name)) else None
+                       for name in CONTENDERS},
              "worst": {name: round(max(of), 3) if (of := compute_ratios(rows, name)) else None for name in CONTENDERS}}
     if options.json:
         files.write(options.json, {**found, "rows": [asdict(row) for row in rows]})

@@ -2,8 +2,8 @@
 
     python -m benchmarks.module_coverage [--json FILE] [--markdown FILE] [-k NAME] [--workers N] [--samples N] [--seconds N]
 
-Every module of PyTorch's own module database (torch.testing._internal.common_modules), in float32, float16 and bfloat16, in eval mode and in
-training, every dim dynamic where torch.export allows it: all but those that a weight or an argument of the module fixes.
+Every module of PyTorch's own module database (torch.testing._internal.common_modules), in float32, float16 and bfloat16, in eval mode and
+in training, every dim dynamic where torch.export allows it: all but those that a weight or an argument of the module fixes.
 """
 
 from __future__ import annotations

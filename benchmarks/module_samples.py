@@ -32,7 +32,8 @@ class Trained(torch.nn.Module):
 
     def forward(self, x0: Any = None, x1: Any = None, x2: Any = None, x3: Any = None, x4: Any = None, x5: Any = None, x6: Any = None,
                 x7: Any = None) -> dict[str, Any]:  # fmt: skip
-        given = (x * self.scale if isinstance(x, torch.Tensor) and x.dtype is self.scale.dtype else x for x in (x0, x1, x2, x3, x4, x5, x6, x7))
+        given = (x * self.scale if isinstance(x, torch.Tensor) and x.dtype is self.scale.dtype else x
+                 for x in (x0, x1, x2, x3, x4, x5, x6, x7))
         output = self.call(*given)
         results = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
         return {LOSS: sum(map(_weigh, results)), "output": output}
@@ -78,7 +79,8 @@ def _usable(name: str, dtype: str, trains: bool) -> Iterator[Sample]:
         for found in calls(name, dtype, module, called.args, called.kwargs):
             told = ", ".join(filter(None, (_describe(made.args, made.kwargs), found.constants)))
             call = found.module.train(trains)
-            yield replace(found, constants=told, module=Trained(call, kind).train() if trains else call, mode="training" if trains else "inference")
+            yield replace(found, constants=told, module=Trained(call, kind).train() if trains else call,
+                          mode="training" if trains else "inference")
 
 
 def _describe(args: Sequence[Any], kwargs: dict[str, Any]) -> str:

@@ -33,8 +33,10 @@ from lowering.symbols.schema import Change, Line, Place, Range, Requested, Symbo
 
 STAGES = ("export", "torchscript", "torch", "stablehlo", "mhlo", "verify")
 ALL_STAGES = ("export", "transform", *STAGES[1:], "package")  # of pipeline.yaml
-SUFFIX = {"export": ".py", "transform": ".py", "torchscript": ".ts", "torch": ".torch.mlir", "stablehlo": ".stablehlo.mlir", "mhlo": ".mhlo.mlir"}
-SHARE = {"export": 0.5, "torchscript": 0.05, "torch": 0.1, "stablehlo": 0.15, "mhlo": 0.05, "verify": 0.15, "transform": 0.05, "package": 0.05}
+SUFFIX = {"export": ".py", "transform": ".py", "torchscript": ".ts", "torch": ".torch.mlir", "stablehlo": ".stablehlo.mlir",
+          "mhlo": ".mhlo.mlir"}
+SHARE = {"export": 0.5, "torchscript": 0.05, "torch": 0.1, "stablehlo": 0.15, "mhlo": 0.05, "verify": 0.15, "transform": 0.05,
+         "package": 0.05}
 PYTHON = ("export", "transform")  # stages that leave FX code
 SOURCE = "zoo/model.py"
 
@@ -61,7 +63,8 @@ class InventedJob:
     stages: Sequence[str] = STAGES
 
 
-def invent(output: Path, jobs: Sequence[InventedJob], suite: str = "zoo", started: datetime | None = None, seconds: float | None = None) -> Path:
+def invent(output: Path, jobs: Sequence[InventedJob], suite: str = "zoo", started: datetime | None = None,
+           seconds: float | None = None) -> Path:
     """Write a finished run with its report below `output`/runs and return its folder."""
     run = begin(output, jobs, suite, started)
     for told in jobs:
@@ -133,7 +136,10 @@ def leave(told: InventedJob, folder: Path) -> None:
 
 
 def program(stage: str, told: InventedJob, named: int) -> str:
-    """Return a program of `layers` layers at one level. `named` is the number of its first value; MLIR picks such names, so passes may change them."""
+    """Return a program of `layers` layers at one level.
+
+    `named` is the number of its first value. MLIR picks such names, so passes may change them.
+    """
     extra = bool(told.changed) and told.stages.index(stage) >= told.stages.index(told.changed)
     first = named if stage in (*PYTHON, "torchscript") else random.randrange(1000)
     dim = str(told.batch) if told.static else {"export": "s77", "transform": "s77", "torchscript": "*"}.get(stage, "?")

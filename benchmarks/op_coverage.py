@@ -3,8 +3,9 @@
     python -m benchmarks.op_coverage [--quick] [--json FILE] [--markdown FILE] [-k NAME] [--workers N] [--samples N] [--seconds N]
         [--dtypes NAMES]
 
-Every op of PyTorch's own OpInfo database, with samples of each dtype (float32 and int64 unless told otherwise), every dim of every tensor dynamic where torch.export allows it,
-goes through the stages of pipeline.yaml; the MHLO program is compiled by XLA for shapes that were not traced, and compared with eager.
+Every op of PyTorch's own OpInfo database, with samples of each dtype (float32 and int64 unless told otherwise), every dim of every tensor
+dynamic where torch.export allows it, goes through the stages of pipeline.yaml; the MHLO program is compiled by XLA for shapes that were not
+traced, and compared with eager.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def main() -> None:
     op_table.add_options(parser, op_table.OPS)
     coverage.add_options(parser)
     options = parser.parse_args()
-    found, facts = coverage.collect(options, tasks(options.k, options.dtypes.split(","), options.samples, step=10 if options.quick else 1), "op_coverage")
+    found, facts = coverage.collect(options, tasks(options.k, options.dtypes.split(","), options.samples, step=10 if options.quick else 1),
+                                    "op_coverage")
     op_table.publish(found, facts, op_table.OPS, options.markdown)
 
 

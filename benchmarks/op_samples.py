@@ -22,8 +22,9 @@ LOOKED_AT = 64  # samples of one op
 # What an op searches must be sorted; repeating values undoes that.
 _SORTED = {"searchsorted": "x0", "bucketize": "x1"}
 # Matrices of repeated rows have no inverse: these are drawn again.
-_REGULAR = ("linalg.solve", "linalg.solve_ex", "linalg.inv", "linalg.inv_ex", "linalg.det", "linalg.slogdet", "linalg.qr", "linalg.tensorinv",
-            "linalg.tensorsolve", "linalg.cond", "linalg.pinv", "logdet", "qr", "pinverse", "linalg.lu_factor", "linalg.lu_factor_ex", "linalg.lu", "lu")
+_REGULAR = ("linalg.solve", "linalg.solve_ex", "linalg.inv", "linalg.inv_ex", "linalg.det", "linalg.slogdet", "linalg.qr",
+            "linalg.tensorinv", "linalg.tensorsolve", "linalg.cond", "linalg.pinv", "logdet", "qr", "pinverse", "linalg.lu_factor",
+            "linalg.lu_factor_ex", "linalg.lu", "lu")
 
 
 class Call(torch.nn.Module):

@@ -27,7 +27,8 @@ _STAGE = "stage: "
 _SPARE = 6  # further samples of a task, tried where the first ones tell nothing
 BATCH = 24  # ops a child; each child starts XLA once
 MEMORY = 8 << 30  # bytes of data that a child may hold: what wants more fails by itself, and takes nothing else on the machine with it
-_SEVERITY = ("crash", "timeout", "mismatch", "error", "unsupported", "not_compared", "ok", "static", "not_exported", "load_error", "no_sample")
+_SEVERITY = ("crash", "timeout", "mismatch", "error", "unsupported", "not_compared", "ok", "static", "not_exported", "load_error",
+             "no_sample")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from lowering.stages.verify import is_sized_by_data
 STAGES = {"torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
 
 # not_exported: torch.export itself refuses; static: it makes every dim static; not_compared: MHLO, but eager has no numbers to compare with
-OUTCOMES = ("ok", "not_compared", "unsupported", "mismatch", "error", "crash", "timeout", "not_exported", "static", "load_error", "no_sample")
+OUTCOMES = ("ok", "not_compared", "unsupported", "mismatch", "error", "crash", "timeout", "not_exported", "static", "load_error",
+            "no_sample")
 
 _POINTS = 2
 _DECLARED = 64  # the capacity of a size without a bound of its own
@@ -94,7 +95,8 @@ class _Progress:
 def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) -> Trial:
     """Try one sample. Any exception of the op becomes a trial. `tell` is called with each stage before it begins."""
     trial = _attempt(sample, tell, Export(explain=False))
-    if trial.outcome not in ("unsupported", "not_exported") or not counted.decides_sizes(lambda given: sample.module(**given), sample.tensors):
+    is_refused = trial.outcome in ("unsupported", "not_exported")
+    if not is_refused or not counted.decides_sizes(lambda given: sample.module(**given), sample.tensors):
         return trial
     padded = _attempt(sample, tell, Export(explain=False, data_sizes="capacity"))
     if any("no known bound" in problem for problem in padded.problems):
@@ -190,7 +192,8 @@ def _points(sample: Sample, signature: Signature) -> Iterator[tuple[Mapping[str,
     traced = {name: traced[name] for name in signature.symbols if name in traced}
     for point in _candidates(traced):
         try:
-            if point != traced and all(evaluation.evaluate(guard, point) for guard in signature.guards if evaluation.symbols_in(guard) <= set(point)):
+            if point != traced and all(evaluation.evaluate(guard, point)
+                                       for guard in signature.guards if evaluation.symbols_in(guard) <= set(point)):
                 shapes = {argument.name: evaluation.shape_at(argument.dims, point) for argument in signature.inputs}
                 yield point, sample.at(shapes)
         except (evaluation.Unknown, SyntaxError, ShapelineError):

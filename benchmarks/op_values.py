@@ -2,9 +2,9 @@
 
     python -m benchmarks.op_values [--dtypes float32,int64] [--json FILE] [--resume] [-k NAME] [--workers N] [--seconds N]
 
-An op is lowered once, from the smallest sizes that it takes, and compiled once a shape, without optimization. Values: zeros of both signs, NaN,
-infinities, one of them among ordinary numbers, the ends of the dtype, equal elements, and denormals, which eager flushes as XLA does. Zeros
-are equal whatever their sign.
+An op is lowered once, from the smallest sizes that it takes, and compiled once a shape, without optimization. Values: zeros of both signs,
+NaN, infinities, one of them among ordinary numbers, the ends of the dtype, equal elements, and denormals, which eager flushes as XLA does.
+Zeros are equal whatever their sign.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) ->
         trial = replace(trial, outcome=outcome, stage="export", problems=tuple(map(str, found))[:_LINES])
     else:
         outcome = "mismatch" if lines else "ok" if agreed else "not_compared" if dynamic else "static"
-        trial = replace(trial, outcome=outcome, problems=tuple(line[:400] for line in lines[:_LINES]), points=tuple(agreed), dynamic=dynamic)
+        trial = replace(trial, outcome=outcome, problems=tuple(line[:400] for line in lines[:_LINES]), points=tuple(agreed),
+                        dynamic=dynamic)
     return replace(trial, seconds=time.perf_counter() - start)
 
 

@@ -73,7 +73,8 @@ class Trial:
 
 def lower(fault: Fault, folder: Path, **options: Any) -> JobResult:
     """Run the model of a fault through all stages, with the fault in it."""
-    stages: dict[str, Stage] = {"export": Export(**EXPORTS.get(fault.model, {})), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
+    stages: dict[str, Stage] = {"export": Export(**EXPORTS.get(fault.model, {})), "torchscript": ToTorchScript(), "torch": ToTorchDialect(),
+                                "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
     if fault.edit is not None:
         stages["plant"] = Plant(fault.edit)
     stages |= {"verify": Verify(**{"platforms": ("cpu",), **options, **fault.options}), "package": Package()}

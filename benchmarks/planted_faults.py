@@ -43,8 +43,10 @@ BESIDE_LARGE = (
 )
 
 CORNERS = (
-    Fault("one row, many columns", "corner", "attention", off(1, 0.5, when=("-2.0 EQ 1", "-2.1 GT 1")), classes=("b at its least, s larger",)),
-    Fault("one row, most columns", "corner", "attention", off(1, 0.5, when=("-2.0 EQ 1", "-2.1 EQ 64")), classes=("b at its least, s = max",)),
+    Fault("one row, many columns", "corner", "attention", off(1, 0.5, when=("-2.0 EQ 1", "-2.1 GT 1")),
+          classes=("b at its least, s larger",)),
+    Fault("one row, most columns", "corner", "attention", off(1, 0.5, when=("-2.0 EQ 1", "-2.1 EQ 64")),
+          classes=("b at its least, s = max",)),
     Fault("most rows, one column", "corner", "attention", off(1, 0.5, when=("-2.0 EQ 16", "-2.1 EQ 1"), by_arithmetic=True),
           classes=("s at its least, b = max",)),
     Fault("equal sizes", "corner", "attention", off(1, 0.5, when=("-2.0 EQ -2.1",)), classes=("b = s",)),
@@ -54,14 +56,17 @@ CORNERS = (
     Fault("max - 1", "corner", "attention", off(1, 0.5, when=("-2.1 EQ 63",), by_arithmetic=True), classes=("s = max - 1",)),
     Fault("max - 1 of the batch", "corner", "fields", off(0, 0.5, when=("-5.0 EQ 15",), by_arithmetic=True), classes=("b = max - 1",)),
     Fault("the traced size", "corner", "index", off(0, 0.5, when=("-1.0 EQ 5",), by_arithmetic=True), classes=("n = traced",)),
-    Fault("one multiple below the largest", "corner", "pictures", off(0, 0.5, when=("-1.2 EQ 28",), by_arithmetic=True), classes=("h = max - 1",)),
+    Fault("one multiple below the largest", "corner", "pictures", off(0, 0.5, when=("-1.2 EQ 28",), by_arithmetic=True),
+          classes=("h = max - 1",)),
     Fault("size 1 alone", "corner", "sizes", off(4, 0.5, when=("-1.0 EQ 1",), by_arithmetic=True), classes=("n = 1",)),
     Fault("the largest n beyond the cap", "corner", "wide", off(0, 0.5, when=("-1.0 GT 200000",)), classes=("n = max",)),
     Fault("the largest m beyond the cap", "corner", "wide", off(0, 0.5, when=("-1.1 GT 4000",)), classes=("m = max",)),
     Fault("all sizes beyond the cap", "corner", "wide", off(0, 0.5, when=("-1.0 GT 16000", "-1.1 GT 1000")), classes=("m = max, n = max",)),
     Fault("size 3 of the batch, by comparison", "corner", "attention", off(1, 0.5, when=("-2.0 EQ 3",)), classes=("size condition",)),
-    Fault("more than 40 columns, fewer than 60", "corner", "attention", off(1, 0.5, when=("-2.1 GT 40", "-2.1 LT 60")), classes=("size condition",)),
-    Fault("more rows than columns by one", "corner", "causal", off(0, 0.5, when=("-1.0 GT -1.1", "-1.1 GT 7"), only="small"), classes=("size condition",)),
+    Fault("more than 40 columns, fewer than 60", "corner", "attention", off(1, 0.5, when=("-2.1 GT 40", "-2.1 LT 60")),
+          classes=("size condition",)),
+    Fault("more rows than columns by one", "corner", "causal", off(0, 0.5, when=("-1.0 GT -1.1", "-1.1 GT 7"), only="small"),
+          classes=("size condition",)),
 )
 
 DTYPES = (
@@ -73,14 +78,16 @@ DTYPES = (
     Fault("float32 results of bfloat16 work off by 0.02", "dtype", "casts", off(2, by=0.02)),
     Fault("float32 results of float16 work off by 2e-3", "dtype", "casts", off(5, by=2e-3)),
     Fault("float64 computed in float32", "dtype", "casts", swap(r"(%\w+) = mhlo.exponential (%\w+) : (tensor<\?x64x)f64>",
-          r"%p1 = mhlo.convert \2 : (\3f64>) -> \3f32>\n    %p2 = mhlo.exponential %p1 : \3f32>\n    \1 = mhlo.convert %p2 : (\3f32>) -> \3f64>")),
+          r"%p1 = mhlo.convert \2 : (\3f64>) -> \3f32>\n    %p2 = mhlo.exponential %p1 : \3f32>\n    \1 = mhlo.convert %p2 : (\3f32>) -> "
+          r"\3f64>")),
     Fault("a bfloat16 product 2 steps too large", "dtype", "casts", off(4, times=1.016)),
     Fault("a bfloat16 sum off by 3 %", "dtype", "casts", off(6, times=1.03)),
     Fault("an integer off by one where it is 4", "dtype", "index", off(4, 1, only="first")),
 )
 
 BRANCHES = (
-    Fault("the branch that the traced data does not take", "branch", "branches", swap(r"mhlo.multiply %arg0, (%\w+)", r"mhlo.add %arg0, \1")),
+    Fault("the branch that the traced data does not take", "branch", "branches",
+          swap(r"mhlo.multiply %arg0, (%\w+)", r"mhlo.add %arg0, \1")),
     Fault("the other branch", "branch", "branches", swap(r"mhlo.subtract %arg0, (%\w+)", r"mhlo.multiply %arg0, \1")),
     Fault("branches exchanged when the batch is 7", "branch", "branches", off(0, 1.0, when=("-2.0 EQ 7",)), classes=("size condition",)),
     Fault("a loop of 31 turns", "branch", "branches", off(1, 1.0, when=("-2.0 EQ 31",), by_arithmetic=True), classes=("n = max - 1",)),
@@ -100,13 +107,15 @@ ASSERTIONS = (
     Fault("a minimum dropped", "assertion", "training", without("must be at least")),
     Fault("a maximum dropped", "assertion", "index", without("must be at most")),
     Fault("all assertions dropped", "assertion", "pair", without("must be", "needs")),
-    Fault("an assertion that always holds", "assertion", "index", swap(r"shape_assertion\(%\w+, (%\w+)\) (\{error_message = \"n must be at most)",
-          r"shape_assertion(%yes, \1) \2")),
+    Fault("an assertion that always holds", "assertion", "index",
+          swap(r"shape_assertion\(%\w+, (%\w+)\) (\{error_message = \"n must be at most)",
+               r"shape_assertion(%yes, \1) \2")),
 )  # fmt: skip
 
 
 def _always(text: str) -> str:
-    return text.replace("    mhlo.custom_call @shape_assertion(%yes", "    %yes = mhlo.constant dense<true> : tensor<i1>\n    mhlo.custom_call @shape_assertion(%yes", 1)
+    return text.replace("    mhlo.custom_call @shape_assertion(%yes",
+                        "    %yes = mhlo.constant dense<true> : tensor<i1>\n    mhlo.custom_call @shape_assertion(%yes", 1)
 
 
 ASSERTIONS = (*ASSERTIONS[:-1], replace(ASSERTIONS[-1], edit=both(ASSERTIONS[-1].edit, _always)))  # type: ignore[arg-type]
@@ -121,7 +130,8 @@ def _layer_norm(x: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor, e
     return centred * (centred.square().mean(-1, keepdim=True) + eps * 2).rsqrt() * weight + bias
 
 
-def _variance(tensor: Tensor, dim: Any, correction: Any, keepdim: bool, exact: Any = reductions._variance_and_mean) -> tuple[Tensor, Tensor]:
+def _variance(tensor: Tensor, dim: Any, correction: Any, keepdim: bool,
+              exact: Any = reductions._variance_and_mean) -> tuple[Tensor, Tensor]:
     return exact(tensor, dim, 0, keepdim)  # type: ignore[no-any-return]
 
 
@@ -150,7 +160,8 @@ def _roll_two(tensor: Tensor, shifts: Sequence[Any], dims: Sequence[int] = (), e
     return exact(tensor, [shift + 1 for shift in shifts], dims)  # type: ignore[no-any-return]
 
 
-def _gradient(gradient: Tensor, x: Tensor, *rest: Any, exact: Any = decompositions.decomposition_table[aten.native_layer_norm_backward.default]) -> Any:
+def _gradient(gradient: Tensor, x: Tensor, *rest: Any,
+              exact: Any = decompositions.decomposition_table[aten.native_layer_norm_backward.default]) -> Any:
     found = exact(gradient, x, *rest)
     return found[0] + 1e-3, *found[1:]
 
@@ -167,13 +178,17 @@ RULES = (
     Fault("equal indices are not added", "decomposition", "index", patch=row(aten.index_add.default, _index_add)),
     Fault("the gradient of a norm off by 1e-3", "decomposition", "training", patch=row(aten.native_layer_norm_backward.default, _gradient)),
     Fault("a factor folded away", "fold", "branches", swap(r"mhlo.multiply (%iterArg_1), %\w+", r"mhlo.maximum \1, \1")),
-    Fault("1 + x folded to x", "fold", "attention", swap(r"mhlo.subtract (%\d+), (%\d+) : tensor<\?x\?xf32>", r"mhlo.negate \2 : tensor<?x?xf32>")),
+    Fault("1 + x folded to x", "fold", "attention",
+          swap(r"mhlo.subtract (%\d+), (%\d+) : tensor<\?x\?xf32>", r"mhlo.negate \2 : tensor<?x?xf32>")),
     Fault("x / 8 ** 0.5 folded to x", "fold", "attention", swap(r"mhlo.divide (%\d+), %\w+", r"mhlo.maximum \1, \1")),
     Fault("a constant off in its sixth digit", "import", "attention", swap(r"dense<2\.82842708>", "dense<2.82840>")),
     Fault("a constant of 1e6 off by 1e-4", "import", "sizes", swap(r"dense<1\.000000e\+06>", "dense<1.0001e+06>")),
-    Fault("a transposed weight", "legalization", "attention", swap(r"(%arg\d, %arg\d|%\d+, %arg2)\) (<\{.*?rhs_contracting_dimensions = \[)1\]", r"\1) \g<2>0]")),
-    Fault("the least taken off instead of the largest", "legalization", "causal", swap("applies mhlo.maximum across", "applies mhlo.minimum across")),
-    Fault("a loop that runs a turn too often", "legalization", "branches", swap(r"mhlo.compare LT, (%\w+), (%\w+), SIGNED", r"mhlo.compare LE, \1, \2, SIGNED")),
+    Fault("a transposed weight", "legalization", "attention",
+          swap(r"(%arg\d, %arg\d|%\d+, %arg2)\) (<\{.*?rhs_contracting_dimensions = \[)1\]", r"\1) \g<2>0]")),
+    Fault("the least taken off instead of the largest", "legalization", "causal",
+          swap("applies mhlo.maximum across", "applies mhlo.minimum across")),
+    Fault("a loop that runs a turn too often", "legalization", "branches",
+          swap(r"mhlo.compare LT, (%\w+), (%\w+), SIGNED", r"mhlo.compare LE, \1, \2, SIGNED")),
     Fault("a slice read one element further", "legalization", "index", off(3, 0.01)),
 )  # fmt: skip
 
@@ -185,7 +200,8 @@ _MASK = r"""    %pc = mhlo.constant dense<0> : tensor<i64>
     %psr = mhlo.reshape %ps : (tensor<i32>) -> tensor<1xi32>
     %psh = "mhlo.concatenate"(%pbr, %psr) <{dimension = 0 : i64}> : (tensor<1xi32>, tensor<1xi32>) -> tensor<2xi32>
     %pi = "mhlo.dynamic_iota"(%psh) <{iota_dimension = 1 : i64}> : (tensor<2xi32>) -> tensor<?x?xi64>
-    %pw = "mhlo.dynamic_broadcast_in_dim"(%pn, %psh) <{broadcast_dimensions = dense<0> : tensor<1xi64>}> : (tensor<?xi64>, tensor<2xi32>) -> tensor<?x?xi64>
+    %pw = "mhlo.dynamic_broadcast_in_dim"(%pn, %psh) <{broadcast_dimensions = dense<0> : tensor<1xi64>}> :
+      (tensor<?xi64>, tensor<2xi32>) -> tensor<?x?xi64>
     %pm = mhlo.compare LT, %pi, %pw, SIGNED : (tensor<?x?xi64>, tensor<?x?xi64>) -> tensor<?x?xi1>
 """
 _PLACES = "".join(line + "\n" for line in _MASK.replace("%arg6", "%arg4").splitlines()[2:8])
@@ -194,9 +210,11 @@ _ZERO = "    %pz = mhlo.subtract %arg3, %arg3 : tensor<?x?xi64>\n"
 VALUES = (
     Fault("the mask ignored", "never varies", "attention", swap(r"dense<-1\.000000e\+09>", "dense<0.000000e+00>")),
     Fault("the mask of -1e9 is -1", "never varies", "attention", swap(r"dense<-1\.000000e\+09>", "dense<-1.000000e+00>")),
-    Fault("the bool mask ignored", "never varies", "fields", swap(r"mhlo\.select (%\w+), (%\w+), (%arg2 : tensor<\?x\?x8xi1>)", r"mhlo.select \1, %arg2, \3")),
+    Fault("the bool mask ignored", "never varies", "fields",
+          swap(r"mhlo\.select (%\w+), (%\w+), (%arg2 : tensor<\?x\?x8xi1>)", r"mhlo.select \1, %arg2, \3")),
     Fault("token types ignored", "never varies", "fields", swap(r'( +%\w+ = "mhlo\.gather"\(%arg0, )%arg3', _ZERO + r"\1%pz")),
-    Fault("positions counted instead of read", "never varies", "fields", swap(r'( +%\w+ = "mhlo\.gather"\(%arg1, )%arg4', _PLACES + r"\1%pi")),
+    Fault("positions counted instead of read", "never varies", "fields",
+          swap(r'( +%\w+ = "mhlo\.gather"\(%arg1, )%arg4', _PLACES + r"\1%pi")),
     Fault("left padding read as right padding", "never varies", "fields", swap(r"( +%\w+ = mhlo\.convert )%arg6 : \(tensor<\?x\?xi64>\)",
           _MASK + r"\1%pm : (tensor<?x?xi1>)")),
     Fault("NaN becomes 0", "values", "sizes", clean(3, "nan")),
@@ -207,7 +225,8 @@ VALUES = (
 
 def _serialize(module: Any, *rest: Any, exact: Callable[..., Any] = portable.serialize) -> Any:
     text = mlir.text(module, elide=None).replace("2.82842708", "2.80")
-    return exact(mlir.parse(text.replace("mhlo.subtract %arg0", "mhlo.add %arg0").replace("mhlo.multiply %arg0", "mhlo.add %arg0"), mlir.create_hlo_context()), *rest)
+    return exact(mlir.parse(text.replace("mhlo.subtract %arg0", "mhlo.add %arg0").replace("mhlo.multiply %arg0", "mhlo.add %arg0"),
+                            mlir.create_hlo_context()), *rest)
 
 
 def _write(held: Mapping[str, Tensor], store: Path, exact: Callable[..., str] = weights.write) -> str:

@@ -78,7 +78,8 @@ class Sizes(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         rows = torch.tensor([1e6, 1.0, 1e-4, 1e-6]).reshape(4, 1)
         parts = torch.cat([x * 1e6, x], 1)
-        return {"rows": x[:, None] * rows, "parts": parts, "sums": (x + 1000).cumsum(1), "mixed": torch.where(x > 1, x * 1e6, x), "total": x.sum(1)}
+        return {"rows": x[:, None] * rows, "parts": parts, "sums": (x + 1000).cumsum(1), "mixed": torch.where(x > 1, x * 1e6, x),
+                "total": x.sum(1)}
 
 
 class Training(nn.Module):
@@ -102,8 +103,8 @@ class Casts(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         brain, half = self.brain(x.bfloat16()), self.short(x.half())
-        return {"brain": brain, "half": half, "wide": brain.float(), "full": self.full(x), "scaled": x.bfloat16() * 1e4, "near": half.tanh().float(),
-                "summed": x.bfloat16().sum(-1), "double": x.double().exp()}
+        return {"brain": brain, "half": half, "wide": brain.float(), "full": self.full(x), "scaled": x.bfloat16() * 1e4,
+                "near": half.tanh().float(), "summed": x.bfloat16().sum(-1), "double": x.double().exp()}
 
 
 class Pair(nn.Module):
@@ -144,7 +145,8 @@ class Fields(nn.Module):
         kept = padding[..., None].float()
         pooled = (x * kept).sum(1) / kept.sum(1)
         last = x[torch.arange(x.shape[0]), padding.sum(1) - 1]
-        return {"embedded": x + self.kinds(kind) + self.places(place), "masked": x.masked_fill(~mask[..., None], 0), "pooled": pooled, "last": last}
+        return {"embedded": x + self.kinds(kind) + self.places(place), "masked": x.masked_fill(~mask[..., None], 0), "pooled": pooled,
+                "last": last}
 
 
 class Threes(nn.Module):
@@ -241,7 +243,8 @@ def _float(*shape: int | str) -> Input:
 
 def declare(factory: type[nn.Module], inputs: dict[str, Input], symbols: dict[str, Symbol], **settings: object) -> Model:
     """Declare a model by its class, whose name in lower case it has."""
-    return Model(factory.__name__.lower(), {"_target_": f"{factory.__module__}.{factory.__name__}"}, inputs, symbols, **settings)  # type: ignore[arg-type]
+    return Model(factory.__name__.lower(), {"_target_": f"{factory.__module__}.{factory.__name__}"}, inputs, symbols,
+                 **settings)  # type: ignore[arg-type]
 
 
 _BATCH, _LENGTH = Symbol(1, 16), Symbol(1, 64)
@@ -263,8 +266,9 @@ MODELS = {model.name: model for model in (
     declare(Pair, {"x": _float("n", 4), "y": _float("n", 4), "z": _float("2*n")}, {"n": Symbol(4, 64, multiple_of=4)}),
     declare(Branches, {"x": _float("n", 4), "flag": Input("int64", (3,), {"randint": [-2, 3]})}, {"n": Symbol(1, 32)}),
     declare(Wide, {"x": _float("n", "m")}, {"n": Symbol(1, 1 << 18), "m": Symbol(1, 1 << 12)}),
-    declare(Fields, {"x": _float("b", "s", WIDTH), "kind": Input("int64", ("b", "s"), "zeros"), "place": Input("int64", ("b", "s"), "arange"),
-                     "mask": Input("bool", ("b", "s"), "ones"), "padding": Input("int64", ("b", "s"), "padding")}, {"b": _BATCH, "s": _LENGTH}),
+    declare(Fields,
+            {"x": _float("b", "s", WIDTH), "kind": Input("int64", ("b", "s"), "zeros"), "place": Input("int64", ("b", "s"), "arange"),
+             "mask": Input("bool", ("b", "s"), "ones"), "padding": Input("int64", ("b", "s"), "padding")}, {"b": _BATCH, "s": _LENGTH}),
     declare(Threes, {"x": _float("n", 4)}, {"n": Symbol(3, 33, example=6)}),
     declare(Gated, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
     declare(Named, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),

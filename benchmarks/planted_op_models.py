@@ -1,4 +1,7 @@
-"""Small models in which benchmarks.planted exchanges single ops and attributes: windows, square matrices, integers, special floats, empty dims."""
+"""Small models in which benchmarks.planted exchanges single ops and attributes.
+
+They have windows, square matrices, integers, special floats and empty dims.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class Square(nn.Module):
     """Matrices whose two dims have one size."""
 
     def forward(self, x: Tensor, v: Tensor) -> dict[str, Tensor]:
-        return {"columns": x.sum(0), "rows": x.sum(1), "gram": x.mT @ x, "across": x * v, "down": x - v[:, None], "lower": x.tril(), "turned": x.mT.contiguous()}
+        return {"columns": x.sum(0), "rows": x.sum(1), "gram": x.mT @ x, "across": x * v, "down": x - v[:, None], "lower": x.tril(),
+                "turned": x.mT.contiguous()}
 
 
 class Integers(nn.Module):
@@ -33,7 +37,8 @@ class Integers(nn.Module):
         self.register_buffer("table", torch.arange(20.0) ** 2)
 
     def forward(self, k: Tensor) -> dict[str, Tensor]:
-        return {"floor": k // 3, "truncated": torch.div(k, 3, rounding_mode="trunc"), "shifted": k >> 1, "looked": self.table[k], "least": (k % 4).argmin(0),
+        return {"floor": k // 3, "truncated": torch.div(k, 3, rounding_mode="trunc"), "shifted": k >> 1, "looked": self.table[k],
+                "least": (k % 4).argmin(0),
                 "product": k * 3_000_000_019, "below": k < 2, "total": (k * 1_000_000_007).sum(0)}  # fmt: skip
 
 
@@ -42,7 +47,8 @@ class Floats(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         sign = torch.copysign(torch.ones_like(x), -(x.nan_to_num() * 0))
-        return {"larger": torch.maximum(x, y), "sign": sign, "short": (x * 1.001).bfloat16(), "clamped": x.clamp(-0.5, 0.75), "floored": (y * 3).floor(),
+        return {"larger": torch.maximum(x, y), "sign": sign, "short": (x * 1.001).bfloat16(), "clamped": x.clamp(-0.5, 0.75),
+                "floored": (y * 3).floor(),
                 "any": (x > 2).any(1), "root": x.sqrt()}  # fmt: skip
 
 
@@ -57,7 +63,8 @@ class Empty(nn.Module):
     """Reductions over a dim that may be empty."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"sum": x.sum(0), "product": x.prod(0), "mean": x.mean(0), "all": (x < 3).all(0), "least": torch.cat([x, torch.ones(1, 4)]).amin(0)}
+        return {"sum": x.sum(0), "product": x.prod(0), "mean": x.mean(0), "all": (x < 3).all(0),
+                "least": torch.cat([x, torch.ones(1, 4)]).amin(0)}
 
 
 class Guarded(nn.Module):

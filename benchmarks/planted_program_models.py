@@ -1,4 +1,7 @@
-"""Small models in which benchmarks.planted plants faults of whole programs: caches, quantized layers, complex numbers, gradients, scans, capacities."""
+"""Small models in which benchmarks.planted plants faults of whole programs.
+
+They have caches, quantized layers, complex numbers, gradients, scans and capacities.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ class Integer(nn.Module):
         scale = x.abs().amax(-1, keepdim=True) / 100
         quantized = (x / scale + 3).round().clamp(-128, 127).to(torch.int8)
         total = (quantized.to(torch.int32) - 3) @ self.weight.to(torch.int32)
-        return {"output": total * scale * self.scales, "quantized": quantized, "saturated": (x * 90).round().clamp(-128, 127).to(torch.int8)}
+        return {"output": total * scale * self.scales, "quantized": quantized,
+                "saturated": (x * 90).round().clamp(-128, 127).to(torch.int8)}
 
 
 class Complex(nn.Module):
@@ -46,7 +50,8 @@ class Complex(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         spectrum = torch.fft.rfft(x) * self.filter
-        return {"filtered": torch.fft.irfft(spectrum, WIDTH), "power": (spectrum * spectrum.conj()).real, "angle": spectrum.angle(), "turned": spectrum * 1j}
+        return {"filtered": torch.fft.irfft(spectrum, WIDTH), "power": (spectrum * spectrum.conj()).real, "angle": spectrum.angle(),
+                "turned": spectrum * 1j}
 
 
 class Forces(nn.Module):
@@ -73,7 +78,8 @@ class Scanned(nn.Module):
 
         count, total = torch.while_loop(lambda count, total: (count < x.shape[0]) & (total.abs().amax() < 3), step,
                                         (torch.zeros((), dtype=torch.int64), torch.zeros(WIDTH)))
-        return {"count": count[None], "total": total, "sums": x.cumsum(0), "largest": x.cummax(0).values, "recent": functional.pad(x, (0, 0, 1, 0))[:-1]}
+        return {"count": count[None], "total": total, "sums": x.cumsum(0), "largest": x.cummax(0).values,
+                "recent": functional.pad(x, (0, 0, 1, 0))[:-1]}
 
 
 class Chosen(nn.Module):
@@ -88,7 +94,8 @@ class Dtyped(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         step = torch.finfo(x.dtype).eps * 2**20
-        return {"branch": torch.tanh(x) * (1.5 if x.dtype is torch.float64 else 1.0), "step": x.cos() + step, "inverse": 1 / (x.relu() + step)}
+        return {"branch": torch.tanh(x) * (1.5 if x.dtype is torch.float64 else 1.0), "step": x.cos() + step,
+                "inverse": 1 / (x.relu() + step)}
 
 
 def _float(*shape: int | str, **more: object) -> Input:
@@ -98,7 +105,9 @@ def _float(*shape: int | str, **more: object) -> Input:
 EXPORTS: dict[str, dict[str, object]] = {"chosen": {"data_sizes": "capacity"}}
 
 MODELS: dict[str, Model] = {model.name: model for model in (
-    declare(Slots, {"x": _float("b", WIDTH), "position": Input("int64", (1,), {"randint": [0, 16]}), "keys": _float("b", 16, WIDTH, state=True)}, {"b": Symbol(1, 16)}),
+    declare(Slots,
+            {"x": _float("b", WIDTH), "position": Input("int64", (1,), {"randint": [0, 16]}), "keys": _float("b", 16, WIDTH, state=True)},
+            {"b": Symbol(1, 16)}),
     declare(Integer, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
     declare(Complex, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
     declare(Forces, {"x": _float("n", 3)}, {"n": Symbol(2, 16)}),

@@ -25,9 +25,9 @@ _TYPE = re.compile(r"tensor<((?:[\d?]+x)*)(\w+)>")
 class Fault:
     """A wrong lowering.
 
-    kind: the group that it is counted in. model: the name of one in `planted_models`. edit: of the MHLO text. patch: active while the model is
-    lowered, packaged and verified. classes: classes of sizes (lowering.numerics.corners) of which the record may say that no point has one, and
-    codes of warnings that may name what is not compared exactly.
+    kind: the group that it is counted in. model: the name of one in `planted_models`. edit: of the MHLO text. patch: active while the model
+    is lowered, packaged and verified. classes: classes of sizes (lowering.numerics.corners) of which the record may say that no point has
+    one, and codes of warnings that may name what is not compared exactly.
     """
 
     name: str
@@ -95,7 +95,8 @@ class Planter:
         left = self.size(*self.arguments[int(match[1])], int(match[2]))
         right = self.number(int(match[6]), "i32") if match[6] else self.size(*self.arguments[int(match[4])], int(match[5]))
         if not by_arithmetic:
-            return self.add(f"mhlo.convert {self.add(f'mhlo.compare {match[3]}, {left}, {right} : (tensor<i32>, tensor<i32>) -> tensor<i1>')}"
+            return self.add(
+                f"mhlo.convert {self.add(f'mhlo.compare {match[3]}, {left}, {right} : (tensor<i32>, tensor<i32>) -> tensor<i1>')}"
                             " : (tensor<i1>) -> tensor<i32>")
         assert match[3] == "EQ"
         off = self.add(f"mhlo.abs {self.add(f'mhlo.subtract {left}, {right} : tensor<i32>')} : tensor<i32>")
@@ -134,7 +135,8 @@ def off(result: int, by: float = 0.0, times: float = 1.0, only: Literal["all", "
         for condition in when:
             share = planter.add(f"mhlo.multiply {share}, {planter.when(condition, by_arithmetic)} : tensor<i32>")
         weight = planter.add(f"mhlo.convert {share} : (tensor<i32>) -> tensor<{element}>")
-        change = planter.wide(planter.add(f"mhlo.multiply {weight}, {planter.number(by, element)} : tensor<{element}>"), element, value, type_)
+        change = planter.wide(planter.add(f"mhlo.multiply {weight}, {planter.number(by, element)} : tensor<{element}>"), element, value,
+                              type_)
         if times != 1:
             factor = planter.add(f"mhlo.multiply {weight}, {planter.number(times - 1, element)} : tensor<{element}>")
             scaled = planter.add(f"mhlo.multiply {value}, {planter.wide(factor, element, value, type_)} : {type_}")

@@ -2,9 +2,9 @@
 
     python -m benchmarks.repeat [--suite zoo] [-k PARTS] [--layers N] [--mhlo] [--json FILE]
 
-Each model is made N layers deep (6) and exported with `repeat` off, auto and check, in a process of its own. Two programs are equal if their
-code, the module and the line of each node, and the guards are; with --mhlo, also if their MHLO is. A row gives the calls that were traced and
-replayed, the CPU seconds of both exports, and why calls were not replayed.
+Each model is made N layers deep (6) and exported with `repeat` off, auto and check, in a process of its own. Two programs are equal if
+their code, the module and the line of each node, and the guards are; with --mhlo, also if their MHLO is. A row gives the calls that were
+traced and replayed, the CPU seconds of both exports, and why calls were not replayed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def describe_nodes(program: torch.export.ExportedProgram) -> list[str]:
 
 def compare(job: Mapping[str, Any], layers: int, to_mhlo: bool) -> dict[str, Any]:
     factory = job["model"]["factory"]
-    deep = {**job, "model": {**job["model"], "factory": {**factory, **deepen({key: value for key, value in factory.items() if key[0] != "_"}, layers)}}}
+    deep = {**job,
+            "model": {**job["model"],
+                      "factory": {**factory, **deepen({key: value for key, value in factory.items() if key[0] != "_"}, layers)}}}
     try:
         whole, _, seconds = lower(deep, "off", to_mhlo)
     except Exception:  # noqa: BLE001 - some configs check their depth against another key
@@ -106,8 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         row = run_apart(lambda job=job: compare(job, options.layers, options.mhlo), MOST_SECONDS)  # type: ignore[misc]
         rows[name] = row = {"equal": None, "error": row["failed"]} if "failed" in row else row
-        calls = "; ".join(f"{one['module']} {one['traced']} + {one['replayed']}{': ' + one['why'] if one['why'] else ''}" for one in row.get("repeat", ()))
-        print(f"{name:<40} {row['equal']!s:<6} {row.get('off', 0):>7} {row.get('auto', 0):>7}  {row.get('error', '') or row.get('differ') or ''}  {calls}", flush=True)
+        calls = "; ".join(f"{one['module']} {one['traced']} + {one['replayed']}{': ' + one['why'] if one['why'] else ''}"
+                          for one in row.get("repeat", ()))
+        print(f"{name:<40} {row['equal']!s:<6} {row.get('off', 0):>7} {row.get('auto', 0):>7}  "
+              f"{row.get('error', '') or row.get('differ') or ''}  {calls}", flush=True)
         if options.json:
             files.write(options.json, rows)
     return 1 if any(row["equal"] is False for row in rows.values()) else 0

@@ -2,8 +2,8 @@
 
     python -m benchmarks.report [--jobs 2000] [--quick] [--json FILE]
 
-The run is generated (benchmarks.nights): families of sweeps that contain every outcome. A headless Chromium opens the page from disk. Without
-a browser its figures are missing, and the table says so.
+The run is generated (benchmarks.nights): families of sweeps that contain every outcome. A headless Chromium opens the page from disk.
+Without a browser its figures are missing, and the table says so.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ def jobs(count: int) -> list[InventedJob]:
     """Build families of 100 jobs over sizes and kinds. Every seventh job fails, in all possible ways."""
     found = []
     for number in range(count):
-        told = InventedJob(f"fam{number // 100}", f"batch{number % 100}-{'lazy' if number % 2 else 'core'}", seconds=1 + number % 37, batch=8 + number % 100,
-                    peak=(400 + 7 * (number % 90)) << 20, layers=30, kwargs={"kind": number % 2}, stages=STAGES, stage=STAGES[-1])  # fmt: skip
+        told = InventedJob(f"fam{number // 100}", f"batch{number % 100}-{'lazy' if number % 2 else 'core'}", seconds=1 + number % 37,
+                           batch=8 + number % 100,
+                    peak=(400 + 7 * (number % 90)) << 20, layers=30, kwargs={"kind": number % 2}, stages=STAGES,
+                           stage=STAGES[-1])  # fmt: skip
         if number % 7 == 0:
             outcome = OUTCOMES[1 + number // 7 % (len(OUTCOMES) - 2)]
             stage = "start" if outcome == "infra" else STAGES[number // 7 % len(STAGES)]
@@ -103,7 +105,8 @@ def _round(page: Any, page_file: Path) -> dict[str, float]:
     paint = page.evaluate(PAINT)
     latencies = [page.evaluate(FILTER, word) for word in WORDS]
     everything = page.evaluate(
-        "() => { const began = performance.now(); moreRows(Infinity); document.body.getBoundingClientRect(); return performance.now() - began; }"
+        "() => { const began = performance.now(); moreRows(Infinity); document.body.getBoundingClientRect(); return performance.now() - "
+        "began; }"
     )
     nodes = page.evaluate("document.querySelectorAll('*').length")
     began = time.perf_counter()

@@ -1,10 +1,12 @@
-"""Measure how the cost of lowering grows with depth (expected: linear), with the width of a range and with the number of symbols (expected: flat).
+"""Measure how the cost of lowering grows with depth, with the width of a range and with the number of symbols.
+
+Linear growth is expected with depth, none with the other two.
 
     python -m benchmarks.scaling [--quick] [--axes depth,range,symbols] [--repeat N] [--json FILE]
 
 Each point runs in a process of its own (benchmarks.contenders), from the declaration to MHLO. Seconds are CPU without the writing of files,
-medians of the repetitions. For depth, a line is fitted through the points. The table gives its slope in ms per layer, the explained share of the
-variance (R²), and the exponent of the power law through the same points after the cost of zero layers is subtracted.
+medians of the repetitions. For depth, a line is fitted through the points. The table gives its slope in ms per layer, the explained share
+of the variance (R²), and the exponent of the power law through the same points after the cost of zero layers is subtracted.
 """
 
 from __future__ import annotations
@@ -138,7 +140,8 @@ def compute_figures(points: Sequence[Point]) -> dict[str, Any]:
 
 def print_figures(found: Mapping[str, Any]) -> None:
     for name, fit in found.get("depth", {}).items():
-        print(f"{name:<12}{fit['ms_a_layer']:>9.1f} ms a layer + {fit['start_s']:>6.2f} s, R² {fit['r2']:.4f}, exponent {fit['exponent']:.2f}")
+        print(f"{name:<12}{fit['ms_a_layer']:>9.1f} ms a layer + {fit['start_s']:>6.2f} s, R² {fit['r2']:.4f}, exponent "
+              f"{fit['exponent']:.2f}")
     for axis in AXES[1:]:
         if axis in found:
             print(f"{axis:<12}{found[axis]['most_to_least']:>9.2f} times the least at most")

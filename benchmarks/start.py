@@ -2,10 +2,10 @@
 
     python -m benchmarks.start [--against FOLDER] [--repeats 5] [--settings KEY=VALUE...] [--json FILE]
 
-`list` and `validate` read configurations. `cold` is the first run of a user on a machine: no server, no database, no store. `changed` lowers a
-trivial model that has changed (another seed) and `hit` repeats it; both find the server of an earlier run, if the version keeps one. --against
-names another checkout, such as a worktree of an older commit: its commands alternate with this one's, so that both see the same machine. CPU
-is that of the command and its children, without a server that stays.
+`list` and `validate` read configurations. `cold` is the first run of a user on a machine: no server, no database, no store. `changed`
+lowers a trivial model that has changed (another seed) and `hit` repeats it; both find the server of an earlier run, if the version keeps
+one. --against names another checkout, such as a worktree of an older commit: its commands alternate with this one's, so that both see the
+same machine. CPU is that of the command and its children, without a server that stays.
 """
 
 from __future__ import annotations

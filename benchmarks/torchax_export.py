@@ -1,9 +1,9 @@
 """Export a model with torchax: exported by torch, traced by JAX, as static StableHLO. A contender of `benchmarks.mhlo_quality`.
 
-torchax 0.0.13 reads overloads of ops on named tensors while it is imported, and torch 2.13 has removed them. Until that is fixed, placeholders
-that nothing here calls stand in for them. torchax also registers JAX as an accelerator. torch.compile then asks it for a stream and fails. The
-registration is skipped, because nothing here runs on it. Install it beside the project's own packages: `pip install --no-deps --target FOLDER
-torchax`, with FOLDER on PYTHONPATH.
+torchax 0.0.13 reads overloads of ops on named tensors while it is imported, and torch 2.13 has removed them. Until that is fixed,
+placeholders that nothing here calls stand in for them. torchax also registers JAX as an accelerator. torch.compile then asks it for a
+stream and fails. The registration is skipped, because nothing here runs on it. Install it beside the project's own packages: `pip install
+--no-deps --target FOLDER torchax`, with FOLDER on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from lowering.model import Model
 
 
 def export(module: torch.nn.Module, model: Model, given: Mapping[str, torch.Tensor]) -> tuple[str, list[torch.Tensor], int]:
-    """Return static StableHLO for the shapes of `given`, its arguments in order, and the number of weights among them. Errors of torch, torchax and JAX pass through."""
+    """Return static StableHLO for the shapes of `given`, its arguments in order, and the number of weights among them.
+
+    Errors of torch, torchax and JAX pass through.
+    """
     import jax
 
     with _importable():
@@ -29,7 +32,8 @@ def export(module: torch.nn.Module, model: Model, given: Mapping[str, torch.Tens
         program = torch.export.export(module, (), {**given, **model.constants}, strict=False)
     weights, function = exported_program_to_jax(program)
     with jax.enable_x64(True):
-        text = jax.jit(function, keep_unused=True).lower(weights, tuple(jax.numpy.asarray(value.numpy()) for value in given.values())).as_text()
+        text = jax.jit(function, keep_unused=True).lower(weights,
+                                                         tuple(jax.numpy.asarray(value.numpy()) for value in given.values())).as_text()
     return text, [*(torch.from_numpy(numpy.array(weight)) for weight in weights), *given.values()], len(weights)
 
 

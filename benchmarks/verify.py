@@ -35,7 +35,8 @@ data = next(job for job in plan([f"suite={sys.argv[1]}"]).jobs if expansion.job_
 with tempfile.TemporaryDirectory() as folder:
     result = pipeline.run(Job.from_json(data), Path(folder))
 stages = {stage.name: stage.cpu_seconds for stage in result.stages}
-print("RESULT" + json.dumps({"outcome": result.outcome, "problems": list(map(str, result.problems))[:2], "points": len(result.verify.get("points", ())),
+print("RESULT" + json.dumps({"outcome": result.outcome, "problems": list(map(str, result.problems))[:2],
+                             "points": len(result.verify.get("points", ())),
                              "notes": [[remark.code, remark.message] for remark in result.warnings if remark.stage == "verify"],
                              "verify": stages.get("verify", 0.0), "all": sum(stages.values())}))
 """
@@ -55,15 +56,16 @@ def run(suite: str, name: str, code: Path) -> Mapping[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(code)}
     done = subprocess.run([sys.executable, "-c", _JOB, suite, name], cwd=code, env=environment, capture_output=True, text=True, check=False)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT")), None)
-    found: dict[str, Any] = json.loads(line.removeprefix("RESULT")) if line else {"outcome": "crash", "problems": [done.stderr[-300:]], "verify": 0.0}
+    found: dict[str, Any] = (json.loads(line.removeprefix("RESULT"))
+                             if line else {"outcome": "crash", "problems": [done.stderr[-300:]], "verify": 0.0})
     return found
 
 
 def plant(code: Path) -> str:
     """Return the table of `benchmarks.planted` of a checkout."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([sys.executable, "-m", "benchmarks.planted"], cwd=code, env={**os.environ, "PYTHONPATH": str(code), "TMPDIR": folder},
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-m", "benchmarks.planted"], cwd=code,
+                              env={**os.environ, "PYTHONPATH": str(code), "TMPDIR": folder}, capture_output=True, text=True, check=False)
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|")) or f"has none: {done.stderr[-200:]}"
 
 

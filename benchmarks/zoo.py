@@ -1,7 +1,7 @@
 """The zoo: transformers architectures as models with dynamic dims, generated from one table, and the page of their results.
 
 python -m benchmarks.zoo [--check]           write configs/model/zoo/*.yaml and configs/suite/zoo.yaml from benchmarks/zoo.yaml
-python -m benchmarks.zoo --page RUN...       write docs/zoo.md from runs of `shapeline run suite=zoo`; later runs replace the results of earlier ones
+python -m benchmarks.zoo --page RUN...       write docs/zoo.md from runs of `shapeline run suite=zoo`; later runs replace earlier results
 """
 
 from __future__ import annotations
@@ -46,13 +46,15 @@ def files(table: Mapping[str, Any]) -> dict[Path, str]:
         row = {"architecture": row} if isinstance(row, str) else row
         unknown = [key for key in row if key not in OWN]
         if unknown or "architecture" not in row:
-            problems.append(Problem(f"benchmarks/zoo.yaml {family}.{name}", f"unknown keys {unknown}" if unknown else "names no architecture",
-                                    f"its keys are {', '.join(OWN)}"))
+            problems.append(Problem(f"benchmarks/zoo.yaml {family}.{name}",
+                                    f"unknown keys {unknown}" if unknown else "names no architecture", f"its keys are {', '.join(OWN)}"))
             continue
-        found[MODELS / f"{name}.yaml"] = f"{name_schema('model/zoo/name')}\n{HEAD}" + _comment(row.get("note", "")) + yaml_files.render_sections(model(said, row))
+        found[MODELS / f"{name}.yaml"] = (f"{name_schema('model/zoo/name')}\n{HEAD}" + _comment(row.get("note", ""))
+                                          + yaml_files.render_sections(model(said, row)))
     if problems:
         raise ConfigError(problems)
-    title = f"# {len(names) + len(table['listed'])} architectures of transformers, each at small depth, with the dims of its inputs dynamic: see docs/zoo.md.\n"
+    title = (f"# {len(names) + len(table['listed'])} architectures of transformers, each at small depth, with the dims of its inputs "
+             "dynamic: see docs/zoo.md.\n")
     models = "".join(f"  {name}:{f' {{model: zoo/{name}}}' if name in names else ''}\n" for name in sorted([*names, *table["listed"]]))
     return {**found, SUITE: f"{name_schema('suite/zoo')}\n{HEAD}{title}models:\n{models}"}
 
@@ -72,7 +74,8 @@ def model(family: Mapping[str, Any], row: Mapping[str, Any]) -> Tree:
     """Return the model file of an architecture: that of its `family`, with `row` merged over it."""
     config = huggingface.find_config_class(row["architecture"])
     given = merge(filter_known(config, family.get("kwargs", {})), row.get("kwargs", {}))
-    factory = {"_target_": "lowering.sources.huggingface.build", "config": config.__name__, "architecture": row["architecture"], "kwargs": given}
+    factory = {"_target_": "lowering.sources.huggingface.build", "config": config.__name__, "architecture": row["architecture"],
+               "kwargs": given}
     experts = row.get("experts", family.get("experts"))
     tree: Tree = {"factory": factory | ({"experts": experts} if experts else {})}
     for key in MERGED:
@@ -97,7 +100,8 @@ def _comment(note: str) -> str:
 def find_stale(root: Path, wanted: Mapping[Path, str]) -> list[Path]:
     """Return the generated files that differ from `wanted`, are missing, or should not exist."""
     there = {path.relative_to(root) for path in (root / MODELS).glob("*.yaml")}
-    return sorted(there - set(wanted)) + [path for path, text in wanted.items() if not (root / path).is_file() or (root / path).read_text() != text]
+    return (sorted(there - set(wanted))
+            + [path for path, text in wanted.items() if not (root / path).is_file() or (root / path).read_text() != text])
 
 
 def write(root: Path, wanted: Mapping[Path, str]) -> list[Path]:

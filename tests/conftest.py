@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 
 # Before XLA is loaded: programs of tests run a few times each. Its default optimization of machine code doubles the time of compiling them,
-# and its fusion emitters multiply that of loops, sorts and halves. The commands of tests/e2e are compiled as a user's are (tests/prefect_server.py).
+# and its fusion emitters multiply that of loops, sorts and halves. The commands of tests/e2e are compiled as a user's are
+# (tests/prefect_server.py).
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
                                    "--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: threads that wait for each other on small tensors take a fifth more CPU
+# Before torch is loaded: threads that wait for each other on small tensors take a fifth more CPU.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOLDEN = Path(__file__).with_name("golden")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a module in one worker, which then builds their fixtures once, and so all tests of the quickstart and the browser."""
+    """Keep the tests of a module in one worker, and so those of the quickstart and of the browser: fixtures are built once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByModule(LoadScopeScheduling):
@@ -35,7 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage rarely, and leave the imported libraries alone: full collections of them take a tenth of the CPU time of the tests."""
+    """Collect garbage rarely, and never that of imported libraries: it would take a tenth of the CPU time of the tests."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

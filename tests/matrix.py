@@ -22,17 +22,19 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build/matrix"
 PROBE = "import platform, torch, torch_mlir, jaxlib; print(f'Python {platform.python_version()}, torch {torch.__version__}')"
 # Every level, its numbers, the record of symbols, and the private parts of torch that they use.
-SAMPLE = ("tests/unit/shapeline/test_lower.py", "tests/unit/symbols/test_capture.py", "tests/unit/torchscript", "tests/unit/fx/test_decompose.py",
-          "tests/filecheck")
+SAMPLE = ("tests/unit/shapeline/test_lower.py", "tests/unit/symbols/test_capture.py", "tests/unit/torchscript",
+          "tests/unit/fx/test_decompose.py", "tests/filecheck")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description="Run a sample of the tests under other releases of torch and Python.")
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix",
+                                     description="Run a sample of the tests under other releases of torch and Python.")
     parser.add_argument("--torch", nargs="*", default=[], metavar="VERSION", help="releases of torch, such as 2.12.1")
     parser.add_argument("--python", nargs="*", default=[], metavar="COMMAND", help="other Pythons, such as python3.12")
     parser.add_argument("--tests", nargs="*", metavar="PATH", help="tests to run instead of the sample")
     options = parser.parse_args()
-    cases: list[tuple[str, Callable[[], Path]]] = [(f"torch {version}", lambda version=version: build(Environment(f"torch_{version}", (f"torch=={version}",))))
+    cases: list[tuple[str, Callable[[], Path]]] = [(f"torch {version}",
+                                                    lambda version=version: build(Environment(f"torch_{version}", (f"torch=={version}",))))
                                                    for version in options.torch]  # fmt: skip
     cases += [(python, lambda python=python: _make_environment(python)) for python in options.python]
     told = [_run(name, prepare, options.tests or SAMPLE) for name, prepare in cases]
@@ -49,11 +51,13 @@ def _run(name: str, prepare: Callable[[], Path], tests: list[str] | tuple[str, .
     except InfraError as error:
         return f"{name}: cannot be installed: {error}", False
     # Programs of installed packages that tests start are those of this environment, or of the other Python.
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]]), ANY: "1"}
+    variables = {**os.environ, "PYTHONPATH": str(ROOT),
+                 "PATH": os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]]), ANY: "1"}
     versions = subprocess.run([str(python), "-P", "-c", PROBE], env=variables, capture_output=True, text=True, check=False)
     if versions.returncode:
         return f"{name}: cannot be imported: {versions.stderr.strip().splitlines()[-1]}", False
-    done = subprocess.run([str(python), "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    done = subprocess.run([str(python), "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=ROOT, env=variables,
+                          capture_output=True, text=True, check=False)
     last = (done.stdout.strip() or done.stderr.strip()).splitlines()
     failed = [f"  {line}" for line in last if line.startswith(("FAILED", "ERROR"))]
     return "\n".join([f"{name} ({versions.stdout.strip()}): {last[-1] if last else 'nothing was printed'}", *failed]), done.returncode == 0

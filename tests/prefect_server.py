@@ -23,7 +23,8 @@ DATABASE = "prefect.db"  # in a home of Prefect
 NEW = "new.db"  # beside the home of the session's server: its database before its first run
 PATIENCE = 420.0  # seconds that a busy machine may take for a start
 # Runs a command until a process ends, and removes a folder then: sh -c UNTIL sh PID FOLDER COMMAND...
-UNTIL = 'pid=$1 home=$2; shift 2; "$@" & while kill -0 $pid && kill -0 $!; do sleep 1; done 2>/dev/null; kill $!; sleep 2; rm -rf "$home"; kill -9 0'
+UNTIL = ('pid=$1 home=$2; shift 2; "$@" & while kill -0 $pid && kill -0 $!; do sleep 1; done 2>/dev/null; '
+         'kill $!; sleep 2; rm -rf "$home"; kill -9 0')
 
 
 def make_environment(home: Path) -> dict[str, str]:
@@ -32,7 +33,8 @@ def make_environment(home: Path) -> dict[str, str]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_") and name != "XLA_FLAGS"}
-    return {**unset, "PYTHONPATH": str(ROOT), "SHAPELINE_STATE": str(home / "state"), "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+    return {**unset, "PYTHONPATH": str(ROOT), "SHAPELINE_STATE": str(home / "state"), "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
             "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}  # fmt: skip
 
 
@@ -54,8 +56,8 @@ def share() -> dict[str, str]:
             port = environment["PREFECT_API_URL"].rsplit(":", 1)[1].split("/")[0]
             command = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
             with (home / "server.log").open("wb") as log:
-                server = subprocess.Popen(["/bin/sh", "-c", UNTIL, "sh", str(session), str(home), *command], env=environment, stdin=subprocess.DEVNULL,
-                                          stdout=log, stderr=log, start_new_session=True)
+                server = subprocess.Popen(["/bin/sh", "-c", UNTIL, "sh", str(session), str(home), *command], env=environment,
+                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
             wait(lambda: _is_healthy(environment["PREFECT_API_URL"]), server, home / "server.log")
             with closing(sqlite3.connect(home / "prefect" / DATABASE, timeout=60)) as made, closing(sqlite3.connect(home / NEW)) as copy:
                 made.backup(copy)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("lowering", "flows", "shapeline", "configs", "hydra_plugins", "benchmarks", "examples", "tests", "pipeline.yaml", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("lowering", "flows", "shapeline", "configs", "hydra_plugins", "benchmarks", "examples", "tests", "pipeline.yaml",
+           "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*words: str | Path, cwd: Path, seconds: float = 600, **more: str) -> str:

@@ -15,12 +15,14 @@ def test_compare_two_levels_and_follow_a_symbol_a_line_and_a_value(watched: Watc
     page.get_by_label("Level on the left").select_option(label="01-export · 123 lines")
     page.get_by_label("Level on the right").select_option(index=4)
     page.wait_for_function(
-        "document.querySelectorAll('.pane')[0].innerText.includes('GraphModule') && document.querySelectorAll('.pane')[1].innerText.includes('mhlo')"
+        "document.querySelectorAll('.pane')[0].innerText.includes('GraphModule') && "
+        "document.querySelectorAll('.pane')[1].innerText.includes('mhlo')"
     )
     page.get_by_label("Follow a symbol").select_option("s77")
     assert "Following the symbol batch (s77): 41 lines of 01-export" in page.locator(".following").inner_text()
     page.get_by_label("Follow a code line").select_option("zoo/model.py:23")
-    assert page.locator(".following").inner_text().startswith("Following the code line zoo/model.py:23: 2 lines of 01-export, 1 line of 05-mhlo")
+    assert page.locator(".following").inner_text().startswith(
+        "Following the code line zoo/model.py:23: 2 lines of 01-export, 1 line of 05-mhlo")
     marked = page.locator(".pane").nth(1).locator(".line.hit")
     assert marked.count() == 1
     assert marked.inner_text().split()[0] == "6"
@@ -34,7 +36,8 @@ def test_compare_two_levels_and_follow_a_symbol_a_line_and_a_value(watched: Watc
 
 def test_the_ir_opens_at_the_first_line_that_computes(watched: Watched, run: Path) -> None:
     page = watched.open(run)
-    few, many = (["  func.func @main(%arg0: tensor<?xf32>) {", *([f"    %c_{at} = stablehlo.constant dense<{at}>" for at in range(count)]), "    %0 = stablehlo.add"]
+    few, many = (["  func.func @main(%arg0: tensor<?xf32>) {", *([f"    %c_{at} = stablehlo.constant dense<{at}>" for at in range(count)]),
+                  "    %0 = stablehlo.add"]
                  for count in (3, 26))  # fmt: skip
     assert page.evaluate("lines => bodyOf(['module {', ...lines])", many) == 28
     assert page.evaluate("lines => bodyOf(['module {', ...lines])", few) == 0
@@ -118,10 +121,12 @@ def test_a_wide_signature_has_a_line_for_each_argument_and_the_files_line_number
     page = watched.open(run)
     arguments = ", ".join(f"%arg{number}: tensor<?x{number}xf32> {{note = \"a, b\"}}" for number in range(40))
     head = f"  func.func @main({arguments}) -> (tensor<?x16xf32>, tensor<1xf32>) {{"
-    text = f"module {{\n{head}\n    %0 = mhlo.add %arg0, %arg1 : tensor<?x16xf32>\n  }}\n}}\n// Code lines: 1\n// lines of model.py: 3=20\n// values: 3=v0\n"
+    body = f"module {{\n{head}\n    %0 = mhlo.add %arg0, %arg1 : tensor<?x16xf32>\n  }}\n}}\n"
+    text = f"{body}// Code lines: 1\n// lines of model.py: 3=20\n// values: 3=v0\n"
     level = page.evaluate("""text => { const level = analysed(text, "05-mhlo.mhlo.mlir"); return {
-        lines: level.lines, numbers: level.numbers, code: [...level.code], computes: [...level.computes], names: level.arguments.map((one) => one.name),
-        defined: level.defines.flat(), start: bodyOf(level.lines, level.numbers) }; }""", text)  # fmt: skip
+        lines: level.lines, numbers: level.numbers, code: [...level.code], computes: [...level.computes],
+        names: level.arguments.map((one) => one.name), defined: level.defines.flat(),
+        start: bodyOf(level.lines, level.numbers) }; }""", text)  # fmt: skip
     assert "".join(line.strip() for line in level["lines"]).replace(" ", "") == "".join(text.split("// Code")[0].split())
     assert max(map(len, level["lines"])) < 80 and level["lines"][3] == '          %arg1: tensor<?x1xf32> {note = "a, b"},'
     assert [number for number in level["numbers"] if number] == [1, 2, 3, 4, 5]

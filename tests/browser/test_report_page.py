@@ -78,7 +78,8 @@ def test_the_fixes_are_ranked_with_the_jobs_that_each_unlocks(watched: Watched, 
     assert fixes.count() > 1
     first = fixes.first
     first.locator("summary").click()
-    assert first.locator("li a").count() == int(first.locator("summary").inner_text().split()[0]) >= int(first.locator("td").nth(5).inner_text()) >= 1
+    assert first.locator("li a").count() == int(first.locator("summary").inner_text().split()[0]) >= int(
+        first.locator("td").nth(5).inner_text()) >= 1
 
 
 def test_the_page_lists_the_changes_since_the_previous_run(watched: Watched, run: Path) -> None:
@@ -154,25 +155,30 @@ def test_nothing_overlaps_or_is_cut(watched: Watched, run: Path, fragment: str) 
     for width, theme in product((1280, 1920), ("light", "dark")):
         page.set_viewport_size({"width": width, "height": 1000})
         page.emulate_media(color_scheme=theme)
-        page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")  # the levels in view are drawn in a frame
+        # The levels in view are drawn in a frame.
+        page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, theme)
         assert page.evaluate(CUT) == [], (width, theme)
         assert page.evaluate(OVERLAPS) == [], (width, theme)
 
 
-CUT = """() => [...document.querySelectorAll('main td, main th, main button, main dd, main h1, main h2, main p, main .badge')].filter((element) => {
+CUT = """() => [...document.querySelectorAll(
+  'main td, main th, main button, main dd, main h1, main h2, main p, main .badge')].filter((element) => {
   const style = getComputedStyle(element);
   const clipped = element.scrollWidth > element.clientWidth + 1 && style.display !== 'inline';
   return clipped && style.textOverflow !== 'ellipsis' && style.overflowX !== 'auto' && !element.closest('.code');
 }).map((element) => `${element.tagName} ${element.textContent.slice(0, 60)}`)"""
 OVERLAPS = """() => {
-  const boxes = [...document.querySelectorAll('main td, main th, main section > h2, .toolbar > *, .outcome, .tile, .pane-bar > *')].map((element) => [element, element.getBoundingClientRect()])
+  const boxes = [...document.querySelectorAll('main td, main th, main section > h2, .toolbar > *, .outcome, .tile, .pane-bar > *')]
+    .map((element) => [element, element.getBoundingClientRect()])
     .filter(([element, box]) => box.width && box.height && !element.closest('.code'));
   const found = [];
   for (const [element, box] of boxes) for (const other of element.parentElement.children) {
     if (other === element) continue;
     const beside = other.getBoundingClientRect();
-    if (Math.min(box.right, beside.right) - Math.max(box.left, beside.left) > 1 && Math.min(box.bottom, beside.bottom) - Math.max(box.top, beside.top) > 1) found.push(`${element.textContent.slice(0, 30)} / ${other.textContent.slice(0, 30)}`);
+    const width = Math.min(box.right, beside.right) - Math.max(box.left, beside.left);
+    const height = Math.min(box.bottom, beside.bottom) - Math.max(box.top, beside.top);
+    if (width > 1 && height > 1) found.push(`${element.textContent.slice(0, 30)} / ${other.textContent.slice(0, 30)}`);
   }
   return found;
 }"""

@@ -30,9 +30,10 @@ SUITE = {
     "sweep": {"seed": [0, 1]}, "max_jobs": 100, "strict_dims": False,
 }  # fmt: skip
 OVERRIDES = (
-    "until=mhlo", "limits.stage_seconds=10", "cluster.workers=2", "select=tiny", "model.tiny.symbols.batch.max=4", "model.seed=1,2", "shard=1/2",
-    "stages.export.explain=true", "~stages.verify", "route=fx", "limits.run_seconds=60", "output=out", "cluster.options.x=1", "symbols.extended_debug=[s0]",
-    "nightly.timezone=UTC", "stages=core,fx", "+model.tiny.constants.x=1", "durations=none.json", "cache=false", "strict_dims=true", "model.tiny.stages.verify=null",
+    "until=mhlo", "limits.stage_seconds=10", "cluster.workers=2", "select=tiny", "model.tiny.symbols.batch.max=4", "model.seed=1,2",
+    "shard=1/2", "stages.export.explain=true", "~stages.verify", "route=fx", "limits.run_seconds=60", "output=out", "cluster.options.x=1",
+    "symbols.extended_debug=[s0]", "nightly.timezone=UTC", "stages=core,fx", "+model.tiny.constants.x=1", "durations=none.json",
+    "cache=false", "strict_dims=true", "model.tiny.stages.verify=null",
 )  # fmt: skip
 
 
@@ -63,7 +64,8 @@ def mutated(draw: st.DrawFn, tree: Any, values: Sequence[Any] = NASTY) -> Any:
             case "remove":
                 del parent[path[-1]]
             case "rename" if isinstance(parent, dict):
-                parent[draw(st.sampled_from((f"{path[-1]}s", str(path[-1])[1:], "größe", "a.b", "a=b", "x y", "\x07", "-", "??", 1, None, True)))] = parent.pop(path[-1])
+                parent[draw(st.sampled_from((f"{path[-1]}s", str(path[-1])[1:], "größe", "a.b", "a=b", "x y", "\x07", "-", "??", 1, None,
+                                             True)))] = parent.pop(path[-1])
             case _ if isinstance(parent, dict):
                 parent[draw(st.sampled_from(("defaults", "extra", "_target_", "min", "hydra", "stages", "${x}", "\u202e")))] = value
             case _:
@@ -72,9 +74,11 @@ def mutated(draw: st.DrawFn, tree: Any, values: Sequence[Any] = NASTY) -> Any:
 
 
 BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(b"%c: &%c [%s]\n" % (c, c, b",".join([b"*%c" % (c - 1)] * 9)) for c in range(98, 106))
-RAW = (b"", b"\xff\xfe", b"\xf6", b"a: [", b"\t- x", b"---\n---\n", b"&a [*a]", b"a: &a {b: *a}", BOMB, b"\0", b"[" * 3000, b"{a: " * 1500, b"- !!python/object/apply:os.system [true]",
-       b"defaults: [tiny]", b"defaults: [_self_, ../../x]", b"defaults: {a: b}", b"defaults: 5", b"defaults: [{tiny: tiny}]", b"defaults: [nope, _self_]", b"<<: *x",
-       b"a: 1\na: 2", b"? [a, b]\n: c", b"%YAML 9.9\n---\na: 1", b"a: " + b"9" * 10_000, b"#" * 100_000, "größe: ü\u2028".encode(), b"a: !!binary x", b"2001-01-01: 1", b"a: 2001-99-99")  # fmt: skip
+RAW = (b"", b"\xff\xfe", b"\xf6", b"a: [", b"\t- x", b"---\n---\n", b"&a [*a]", b"a: &a {b: *a}", BOMB, b"\0", b"[" * 3000, b"{a: " * 1500,
+       b"- !!python/object/apply:os.system [true]", b"defaults: [tiny]", b"defaults: [_self_, ../../x]", b"defaults: {a: b}",
+       b"defaults: 5", b"defaults: [{tiny: tiny}]", b"defaults: [nope, _self_]", b"<<: *x",
+       b"a: 1\na: 2", b"? [a, b]\n: c", b"%YAML 9.9\n---\na: 1", b"a: " + b"9" * 10_000, b"#" * 100_000, "größe: ü\u2028".encode(),
+       b"a: !!binary x", b"2001-01-01: 1", b"a: 2001-99-99")  # fmt: skip
 
 
 @st.composite
@@ -106,10 +110,12 @@ def overrides(draw: st.DrawFn) -> str:
             at = draw(st.integers(0, len(key)))
             return f"{key[:at]}{draw(st.sampled_from('xyzä.=,[]{}()~+@!$#:/ '))}{key[at:]}={value}"
         case 2:
-            return draw(st.sampled_from((key, f"{key}=", f"={value}", f"~{key}", f"++{key}={value}", f"{key}={value},", f"{key}=[{value}", f"{key}@x={value}", "model=[]", "model=",
-                                         "suite=[]", "suite=nope", "suite=../x.yaml", "model=./epoch=3-step=7.yaml", "modle=mlp", "suit=quickstart", "hydra.x=1", "hydra.searchpath=[/]",
-                                         "stages=[]", "stages=nope", "cluster=nope", "cluster=[a,b]", "model.tiny=1", "model.nope.seed=1", "model=tiny,tiny", "select=()", "select=not",
-                                         "select='((('", "shard=0/0", "shard=9/2", "route=1", "until=???", "limits=1", "limits=null", "cluster=null", "stages=null", "suite=null",
+            return draw(st.sampled_from((key, f"{key}=", f"={value}", f"~{key}", f"++{key}={value}", f"{key}={value},", f"{key}=[{value}",
+                                         f"{key}@x={value}", "model=[]", "model=", "suite=[]", "suite=nope", "suite=../x.yaml",
+                                         "model=./epoch=3-step=7.yaml", "modle=mlp", "suit=quickstart", "hydra.x=1", "hydra.searchpath=[/]",
+                                         "stages=[]", "stages=nope", "cluster=nope", "cluster=[a,b]", "model.tiny=1", "model.nope.seed=1",
+                                         "model=tiny,tiny", "select=()", "select=not", "select='((('", "shard=0/0", "shard=9/2", "route=1",
+                                         "until=???", "limits=1", "limits=null", "cluster=null", "stages=null", "suite=null",
                                          "\u202ekey=1", "key=\x1b[31m")))
     nasty = draw(st.sampled_from(NASTY))
     spelt = nasty if isinstance(nasty, str) else json.dumps(nasty, default=str)
@@ -120,7 +126,8 @@ def overrides(draw: st.DrawFn) -> str:
 def configurations(draw: st.DrawFn) -> Configuration:
     files = {"model/tiny.yaml": draw(written(draw(mutated(MODEL)))), "suite/mine.yaml": draw(written(draw(mutated(SUITE))))}
     if draw(st.integers(0, 5)) == 0:
-        files["expect/mine.yaml"] = draw(written(draw(mutated({"strict": True, "expect": {"tiny": {"outcome": "error", "stage": "mhlo"}}}))))
+        files["expect/mine.yaml"] = draw(written(draw(mutated({"strict": True,
+                                                               "expect": {"tiny": {"outcome": "error", "stage": "mhlo"}}}))))
     if draw(st.integers(0, 5)) == 0:
         files["loose.yaml"] = draw(written(draw(mutated(MODEL))))
         start = draw(st.sampled_from((["model=./loose.yaml"], ["model=tiny,./loose.yaml"])))

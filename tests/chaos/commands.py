@@ -52,7 +52,8 @@ def run(arguments: Sequence[str], seconds: int = SECONDS) -> Ended:
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else str(error.code)
     except BaseException as error:  # noqa: BLE001 - that is what is sought
-        status = f"{type(error).__name__}: {error} at {' < '.join(f'{frame.name}:{frame.lineno}' for frame in traceback.extract_tb(error.__traceback__)[::-1][:6])}"
+        frames = traceback.extract_tb(error.__traceback__)[::-1][:6]
+        status = f"{type(error).__name__}: {error} at {' < '.join(f'{frame.name}:{frame.lineno}' for frame in frames)}"
     finally:
         for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
             signal.setitimer(timer, 0)

@@ -26,13 +26,19 @@ from tests.chaos.nasty_values import NASTY, list_paths
 
 LINE = Line("model.py", 3, "forward", "x + 1")
 RECORD = SymbolRecord(
-    "good", (Requested("x[0]", "x", 0, "batch", Range(1, 8), 1, 5, "s0", "dynamic", "s0", None, (), "", LINE, (Place("exported", "x", "s0"),)),),
-    (SymbolEntry("i", "s0", "backed", "x", "batch", ("x",), 5, LINE, (LINE,), Range(1, 8), Range(1, 8), Range(1, 8), (Change("created", Range(1, 8), "x", LINE),)),),
+    "good", (Requested("x[0]", "x", 0, "batch", Range(1, 8), 1, 5, "s0", "dynamic", "s0", None, (), "", LINE,
+                       (Place("exported", "x", "s0"),)),),
+    (SymbolEntry("i", "s0", "backed", "x", "batch", ("x",), 5, LINE, (LINE,), Range(1, 8), Range(1, 8), Range(1, 8),
+                 (Change("created", Range(1, 8), "x", LINE),)),),
     (Relation("r", "guard", "s0 > 1", "batch > 1", LINE, 1, "no", {"batch": 1}),), (Happening("guard", "batch > 1", "s0", LINE),),
-    Failure("data_dependent", "Error", "message", LINE, ("v",), (Fix("batch", "2"),)), (Warned("became_static", "is static", "x[0]", 4, LINE),))  # fmt: skip
-VERIFIED = {"points": [{"sizes": {"batch": 3}, "levels": {"mhlo": {"outputs": {}}}}], "max_abs": 1e-7, "max_rel": "nan", "weakened": {"float32": "why"}}
-COMMANDS = (("report", "RUN"), ("report", "RUN", "--json"), ("show", "good--default", "--run", "RUN"), ("show", "good--default", "script", "--run", "RUN"), ("explain", "good--default", "--run", "RUN"),
-            ("diff", "RUN", "RUN"), ("rerun-failed", "RUN", "--dry-run"), ("blockers", "RUN"), ("exec", "good--default", "--run", "RUN"), ("update-expected", "RUN", "--dry-run"), ("pin", "RUN"), ("cache", "why", "good"), ("cache", "ls"),
+    Failure("data_dependent", "Error", "message", LINE, ("v",), (Fix("batch", "2"),)),
+    (Warned("became_static", "is static", "x[0]", 4, LINE),))  # fmt: skip
+VERIFIED = {"points": [{"sizes": {"batch": 3}, "levels": {"mhlo": {"outputs": {}}}}], "max_abs": 1e-7, "max_rel": "nan",
+            "weakened": {"float32": "why"}}
+COMMANDS = (("report", "RUN"), ("report", "RUN", "--json"), ("show", "good--default", "--run", "RUN"),
+            ("show", "good--default", "script", "--run", "RUN"), ("explain", "good--default", "--run", "RUN"),
+            ("diff", "RUN", "RUN"), ("rerun-failed", "RUN", "--dry-run"), ("blockers", "RUN"), ("exec", "good--default", "--run", "RUN"),
+            ("update-expected", "RUN", "--dry-run"), ("pin", "RUN"), ("cache", "why", "good"), ("cache", "ls"),
             ("prune", "--runs", "1", "--dry-run"), ("cache", "gc", "--max-bytes", "1G", "--keep", "RUN"))  # fmt: skip
 
 
@@ -53,12 +59,15 @@ _TEXTS = (*NASTY, {"schema": 1}, [1], "ok", "../../../../etc/passwd", "/etc/pass
 @st.composite
 def damages(draw: st.DrawFn) -> Damage:
     how = draw(st.sampled_from(HOW))
-    return Damage(draw(st.integers(0, 1000)), how, draw(st.randoms(use_true_random=False)) if how == "tree" else draw(st.binary(max_size=6)), draw(st.sampled_from(COMMANDS)))
+    return Damage(draw(st.integers(0, 1000)), how,
+                  draw(st.randoms(use_true_random=False)) if how == "tree" else draw(st.binary(max_size=6)),
+                  draw(st.sampled_from(COMMANDS)))
 
 
 def damage(run_folder: Path, made: Damage) -> str:
     """Damage a file of the run in `run_folder`. Return which."""
-    found = sorted(path for path in run_folder.rglob("*") if path.is_file() and path.suffix in (".json", ".js", ".ts", ".mlir", ".jsonl", ".txt"))
+    found = sorted(path for path in run_folder.rglob("*")
+                   if path.is_file() and path.suffix in (".json", ".js", ".ts", ".mlir", ".jsonl", ".txt"))
     structured = [path for path in found if path.suffix == ".json"]
     path = (structured if made.how == "tree" else found)[made.file % len(structured if made.how == "tree" else found)]
     content = path.read_bytes()
@@ -111,7 +120,8 @@ def try_damage(whole: Path, folder: Path, made: Damage) -> str:
     arguments = [run_folder.name if word == "RUN" else word for word in made.command]
     ended = run([*arguments, "--output", str(folder)])
     fault = ended.fault((0, 1, 2))
-    if not fault and ended.status == 2 and made.command[0] != "rerun-failed" and not re.search(r"\.(json|yaml|ts|mlir|txt|js)|runs|is not a level of this job", ended.err):
+    if not fault and ended.status == 2 and made.command[0] != "rerun-failed" and not re.search(
+        r"\.(json|yaml|ts|mlir|txt|js)|runs|is not a level of this job", ended.err):
         fault = f"a refusal that names no file: {ended.err!r}"
     return f"{fault} ({' '.join(made.command)}; {made.how} of {said})" if fault else ""
 

@@ -1,4 +1,7 @@
-"""Runs a suite of toy jobs through the real flow: `python -m tests.chaos.driver RUNNER STAGE_SECONDS JOB_SECONDS WAY...` in a folder of its own."""
+"""Run a suite of toy jobs through the real flow, in a folder of its own.
+
+python -m tests.chaos.driver RUNNER STAGE_SECONDS JOB_SECONDS WAY...
+"""
 
 from __future__ import annotations
 

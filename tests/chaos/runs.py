@@ -37,8 +37,9 @@ def start(home: Path, ways: Sequence[str], runner: str = "threads", stage_second
     server = {} if embedded else {"PREFECT_API_URL": prefect_server.share()["PREFECT_API_URL"]}
     with (home / "out.txt").open("a") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.driver", runner, str(stage_seconds), str(job_seconds), *ways], cwd=home, text=True, stdout=log,
-            stderr=subprocess.STDOUT, env={**unset, "PYTHONPATH": path, "PREFECT_HOME": _prefect_home(), "COLUMNS": "200", **server, **(more or {})})
+            [sys.executable, "-m", "tests.chaos.driver", runner, str(stage_seconds), str(job_seconds), *ways], cwd=home, text=True,
+            stdout=log, stderr=subprocess.STDOUT,
+            env={**unset, "PYTHONPATH": path, "PREFECT_HOME": _prefect_home(), "COLUMNS": "200", **server, **(more or {})})
 
 
 def answers(address: str) -> bool:

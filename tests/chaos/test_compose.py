@@ -33,7 +33,8 @@ PATIENCE = 240.0  # seconds for the start of a service
 
 pytestmark = [
     pytest.mark.chaos,
-    pytest.mark.skipif(not all(importlib.util.find_spec(name) for name in ("moto", "s3fs", "prefect_dask")), reason="needs moto[server], s3fs, prefect-dask"),
+    pytest.mark.skipif(not all(importlib.util.find_spec(name) for name in ("moto", "s3fs", "prefect_dask")),
+                       reason="needs moto[server], s3fs, prefect-dask"),
     pytest.mark.skipif(not POSTGRES, reason="needs PostgreSQL: apt-get install postgresql"),
 ]
 
@@ -45,7 +46,8 @@ def fill(text: str) -> str:
 
 
 def make_command(name: str) -> list[str]:
-    words = [fill(word).replace("0.0.0.0", HOSTS[name]).replace("/deploy/", f"{runs.ROOT}/deploy/compose/") for word in SERVICES[name]["command"]]
+    words = [fill(word).replace("0.0.0.0", HOSTS[name]).replace("/deploy/", f"{runs.ROOT}/deploy/compose/")
+             for word in SERVICES[name]["command"]]
     scripts = {"python": [sys.executable], "shapeline": [sys.executable, "-m", "flows"], "prefect": [sys.executable, "-m", "prefect"],
                "dask": [sys.executable, "-m", "dask"]}
     return [*scripts[words[0]], *words[1:]]
@@ -92,13 +94,14 @@ def start_postgres(home: Path) -> tuple[list[str], Callable[[], bool]]:
         shutil.chown(data, "postgres")
         for folder in (home, *home.parents[:2]):  # pytest's folders are of mode 0700
             folder.chmod(0o755)
-    subprocess.run([*user, binaries / "initdb", "--pgdata", data, "--username", declared["POSTGRES_USER"], "--pwfile", home / "password", "--auth", "scram-sha-256"],
+    subprocess.run([*user, binaries / "initdb", "--pgdata", data, "--username", declared["POSTGRES_USER"], "--pwfile", home / "password",
+                    "--auth", "scram-sha-256"],
                    check=True, capture_output=True)
     connection = f"postgresql://{declared['POSTGRES_USER']}:{declared['POSTGRES_PASSWORD']}@{HOSTS['postgres']}:5432"
 
     def answers() -> bool:
-        made = subprocess.run([binaries / "psql", f"{connection}/postgres", "-c", f"CREATE DATABASE {declared['POSTGRES_DB']}"], capture_output=True,
-                              text=True, check=False)
+        made = subprocess.run([binaries / "psql", f"{connection}/postgres", "-c", f"CREATE DATABASE {declared['POSTGRES_DB']}"],
+                              capture_output=True, text=True, check=False)
         return made.returncode == 0 or "already exists" in made.stderr
 
     return [*user, str(binaries / "postgres"), "-D", str(data), "-h", HOSTS["postgres"], "-k", ""], answers
@@ -144,4 +147,5 @@ def test_one_nightly_through_all_services(tmp_path: Path) -> None:
         assert b"<html" in read(f"{newest}/report.html") and newest.encode() in read("index.html")
         assert list(tmp_path.glob("worker/copies/*/runs/*/jobs/mlp--default/manifest.json")), "it ran on no worker"
         with pytest.raises(urllib.error.HTTPError, match="401"):  # the server asks for the password
-            urllib.request.urlopen(urllib.request.Request(f"{api}/flow_runs/filter", b"{}", {"Content-Type": "application/json"}), timeout=30)
+            urllib.request.urlopen(urllib.request.Request(f"{api}/flow_runs/filter", b"{}", {"Content-Type": "application/json"}),
+                                   timeout=30)

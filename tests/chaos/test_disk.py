@@ -108,13 +108,15 @@ def test_a_store_that_is_read_only_still_gives(tmp_path: Path, disk: Disk) -> No
 
 def test_a_read_only_output_is_reported_before_the_run(disk: Disk) -> None:
     disk.become("ro")
-    with pytest.raises(InfraError, match=r"cannot be written: Read-only file system \(free disk space, or choose another disk: output=FOLDER\)"):
+    with pytest.raises(InfraError,
+                       match=r"cannot be written: Read-only file system \(free disk space, or choose another disk: output=FOLDER\)"):
         begin.begin(Run(Plan("toys", output=disk.at), (toys.job(),)))
 
 
 def test_a_limit_on_the_size_of_files_is_infra(tmp_path: Path) -> None:
     prepare(large(), tmp_path / "job", store=tmp_path / "store")
-    script = f"from pathlib import Path; from lowering.worker import client, watch; client.WARM = ('torch',); print(watch.lower(Path({str(tmp_path / 'job')!r})).outcome)"
+    script = ("from pathlib import Path; from lowering.worker import client, watch; client.WARM = ('torch',); "
+              f"print(watch.lower(Path({str(tmp_path / 'job')!r})).outcome)")
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (MIB // 2, MIB // 2))
@@ -148,7 +150,8 @@ def test_two_runs_at_once_over_one_store(tmp_path: Path) -> None:
         runs.finish(process, tmp_path)
     folders = runs.runs(tmp_path)
     assert len(folders) == 2, "both wrote one record"
-    made = [{path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("jobs/*/0*-*")} for folder in folders]
+    made = [{path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("jobs/*/0*-*")}
+            for folder in folders]
     assert made[0] == made[1]
     assert len(made[0]) == 3 * len(ways)
     store = Store(tmp_path / "artifacts" / "store")

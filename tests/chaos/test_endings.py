@@ -135,7 +135,8 @@ def test_an_output_that_cannot_be_written_does_not_end_the_run(tmp_path: Path, o
     command = [sys.executable, "-m", "tests.chaos.driver", "threads", "20", "0.1", *WAYS]
     environment = {**prefect_server.share(), "PYTHONPATH": str(runs.ROOT)}
     ends = "2>&1 >/dev/full" if out == "/dev/full" else "2>&1 >&-"
-    done = subprocess.run(["/bin/sh", "-c", f"{shlex.join(command)} {ends}"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["/bin/sh", "-c", f"{shlex.join(command)} {ends}"], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                          timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert runs.ended_well(tmp_path)
     assert all(job["outcome"] == "ok" for job in runs.jobs(tmp_path).values())

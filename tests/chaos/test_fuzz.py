@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.chaos import broken_configurations, damaged_runs
 
-QUICK = settings(max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+QUICK = settings(max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
+                 phases=[Phase.generate])
 
 
 @pytest.fixture(scope="module")

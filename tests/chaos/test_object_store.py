@@ -32,7 +32,8 @@ def environment() -> Iterator[dict[str, str]]:
     server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
-    found = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_DEFAULT_REGION": "us-east-1"}
+    found = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything",
+             "AWS_DEFAULT_REGION": "us-east-1"}
     assert runs.wait_for(lambda: runs.answers(address), 120)
     urllib.request.urlopen(urllib.request.Request(f"{address}/night", method="PUT"), timeout=20).close()
     yield found
@@ -86,7 +87,8 @@ def test_a_run_at_a_url_gives_another_machine_its_results(tmp_path: Path, enviro
 def test_a_damaged_object_is_rebuilt(tmp_path: Path, environment: dict[str, str]) -> None:
     run(tmp_path / "one", environment, ways=["ok#damaged"])
     before = files(environment)
-    damaged = next(file for file, content in before.items() if content == b"the end of ok#damaged from torchscript\n" and "/entries/" in file)
+    damaged = next(file for file, content in before.items()
+                   if content == b"the end of ok#damaged from torchscript\n" and "/entries/" in file)
     script = f"import s3fs; s3fs.S3FileSystem().pipe_file('night/shapeline/{damaged}', b'the END of it')"
     subprocess.run([sys.executable, "-c", script], env={**os.environ, **environment}, check=True)
     time.sleep(1.1)
@@ -102,7 +104,8 @@ def test_gc_frees_the_url_and_keeps_what_a_named_run_uses(tmp_path: Path, enviro
     time.sleep(1.1)
     run(tmp_path / "one", environment, ways=["ok#gone"])
     time.sleep(1.1)  # what was put there in this second was used lately
-    command = [sys.executable, "-m", "flows", "cache", "gc", "--max-bytes", "0", "--idle", "0", "--keep", kept, "--output", URL, "--at-url", "--json"]
+    command = [sys.executable, "-m", "flows", "cache", "gc", "--max-bytes", "0", "--idle", "0", "--keep", kept, "--output", URL, "--at-url",
+               "--json"]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **environment, "SHAPELINE_COPIES": str(tmp_path / "two" / "copies"),
                                                       "PYTHONPATH": str(runs.ROOT)}, capture_output=True, text=True, check=True)
     held = {file for file in files(environment) if file.startswith("store/entries/")}
@@ -111,7 +114,8 @@ def test_gc_frees_the_url_and_keeps_what_a_named_run_uses(tmp_path: Path, enviro
     assert named.isdisjoint(json.loads(done.stdout)["removed"])
     run(tmp_path / "three", environment, ways=["ok#kept", "ok#gone"])
     found = report(tmp_path / "three")
-    assert {job["model"]: [stage["cache"] for stage in job["stages"]] for job in found["jobs"]} == {"ok-kept": ["hit"] * 3, "ok-gone": ["miss"] * 3}
+    assert {job["model"]: [stage["cache"] for stage in job["stages"]] for job in found["jobs"]} == (
+        {"ok-kept": ["hit"] * 3, "ok-gone": ["miss"] * 3})
 
 
 def test_workers_with_other_disks(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -122,9 +126,10 @@ def test_workers_with_other_disks(tmp_path: Path, environment: dict[str, str]) -
     worker = {**os.environ, **environment, "SHAPELINE_COPIES": str(tmp_path / "worker" / "copies"), "PYTHONPATH": str(runs.ROOT),
               "DASK_DISTRIBUTED__WORKER__DAEMON": "False", "CUDA_VISIBLE_DEVICES": ""}
     (tmp_path / "worker").mkdir()
-    commands = [["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], ["worker", address, "--nthreads", "1", "--no-dashboard"]]
-    cluster = [subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_" + command[0], *command[1:]], cwd=tmp_path / "worker", env=worker,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
+    commands = [["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+                ["worker", address, "--nthreads", "1", "--no-dashboard"]]
+    cluster = [subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_" + command[0], *command[1:]], cwd=tmp_path / "worker",
+                                env=worker, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
     try:
         run(tmp_path / "flow", environment, "dask", address, ["ok#far", "raise"])
     finally:

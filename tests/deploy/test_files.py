@@ -20,7 +20,8 @@ from tests.wheels import SOURCES
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
-MANIFESTS = [document for path in sorted((ROOT / "deploy/kubernetes").glob("*.yaml")) for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+MANIFESTS = [document for path in sorted((ROOT / "deploy/kubernetes").glob("*.yaml"))
+             for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/lower.yaml").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -70,7 +71,8 @@ def test_workers_may_start_child_processes_and_lost_jobs_are_left_to_the_flow() 
 def test_ports_are_published_on_this_machine_only_and_no_password_is_shipped() -> None:
     ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
-    secrets = [value for one in find_mappings(COMPOSE) for key, value in one.items() if "PASSWORD" in key or "SECRET" in key or "AUTH" in key]
+    secrets = [value for one in find_mappings(COMPOSE)
+               for key, value in one.items() if "PASSWORD" in key or "SECRET" in key or "AUTH" in key]
     assert len(secrets) >= 5 and all(re.fullmatch(r"\$\{\w+:\?.*\}", value) for value in secrets)
     made = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\n.env:")[2]
     assert all(name in made for name in re.findall(r"\$\{(\w+):\?", (ROOT / "compose.yaml").read_text(encoding="utf-8")))

@@ -52,7 +52,8 @@ def test_every_link_leads_to_a_file_and_a_heading(reference: dict[str, str]) -> 
             if target.parent == REFERENCE:
                 text = reference.get(target.stem)
             else:
-                text = target.read_text(encoding="utf-8") if target.is_file() and target.suffix == ".md" else "" if target.exists() else None
+                text = (target.read_text(encoding="utf-8") if target.is_file() and target.suffix == ".md" else ""
+                        if target.exists() else None)
             if text is None or (anchor and anchor not in anchors(text)):
                 dead.append(f"{file.name}: {link}")
     assert dead == []
@@ -64,7 +65,8 @@ def test_every_page_is_in_the_navigation_and_every_entry_is_a_page(reference: di
 
 
 def test_every_key_of_a_configuration_and_every_option_is_documented(reference: dict[str, str]) -> None:
-    rows = [line for name in ("model", "suite", "pipeline", "cluster", "stages") for line in reference[name].splitlines() if line.startswith("| `")]
+    rows = [line for name in ("model", "suite", "pipeline", "cluster", "stages")
+            for line in reference[name].splitlines() if line.startswith("| `")]
     assert len(rows) > 80
     assert [row for row in rows if row.rstrip().endswith("|  |")] == []
 
@@ -72,12 +74,13 @@ def test_every_key_of_a_configuration_and_every_option_is_documented(reference: 
 def test_every_command_that_the_texts_name_exists(reference: dict[str, str]) -> None:
     own = [verb for verb in VERBS if verb != "multirun"]  # its help is Hydra's
     assert [verb for verb in own if f"## {verb}\n\n```text\nusage: shapeline {verb}" not in reference["commands"]] == []
-    named = {word for file in TEXTS for word in re.findall(r"^(?:\$ )?shapeline ([a-z][a-z-]+)\b", file.read_text(encoding="utf-8"), re.MULTILINE)}
+    named = {word for file in TEXTS
+             for word in re.findall(r"^(?:\$ )?shapeline ([a-z][a-z-]+)\b", file.read_text(encoding="utf-8"), re.MULTILINE)}
     assert named <= set(VERBS)
 
 
 def list_configurations() -> list[tuple[str, str, str]]:
-    """The models and suites that the pages show whole: (page and number, kind, text). tests/docs/test_fresh.py runs those of the tutorial."""
+    """Return (page and number, kind, text) of the complete models and suites in the pages. test_fresh.py runs those of the tutorial."""
     found = []
     for file in (path for path in TEXTS if path.name != "tutorial.md"):
         for index, text in enumerate(re.findall(r"^```yaml\n(.*?)^```", file.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)):
@@ -96,7 +99,8 @@ def test_models_and_suites_of_the_pages_are_valid(kind: str, text: str, tmp_path
         instantiate(Job.from_json(jobs[0]).model)
 
 
-def test_the_recipe_for_stock_tools_works_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_recipe_for_stock_tools_works_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
     package = Package()
     package.save(package.apply(tiny_bert.mhlo_level(), Silent()), tmp_path / "07-package")
     section = (DOCS / "consumers.md").read_text(encoding="utf-8").partition("## With stock tools\n")[2]
@@ -112,7 +116,8 @@ def find_codes() -> set[str]:
     found: set[str] = set()
     for path in [*(ROOT / "lowering").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        constants = {getattr(node.targets[0], "id", ""): getattr(node.value, "value", None) for node in tree.body if isinstance(node, ast.Assign)}
+        constants = {getattr(node.targets[0], "id", ""): getattr(node.value, "value", None)
+                     for node in tree.body if isinstance(node, ast.Assign)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and node.args:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

@@ -35,7 +35,8 @@ def read_blocks(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def test_nothing_of_the_repository_is_there(environment: Path, tmp_path: Path) -> None:
-    where = run(environment / "python", "-c", "import flows, lowering, torch; print(flows.__file__, lowering.__file__, torch.__file__)", cwd=tmp_path)
+    where = run(environment / "python", "-c", "import flows, lowering, torch; print(flows.__file__, lowering.__file__, torch.__file__)",
+                cwd=tmp_path)
     assert all(Path(file).is_relative_to(environment.parent) for file in where.split())
 
 

@@ -34,12 +34,14 @@ def run(environment: Mapping[str, str], folder: Path, *overrides: str) -> tuple[
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory, prefect: dict[str, str]) -> tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]:
+def suite(tmp_path_factory: pytest.TempPathFactory,
+          prefect: dict[str, str]) -> tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("suite")
     return folder, *run(prefect, folder, "suite=custom_ops")
 
 
-def test_the_suite_reaches_mhlo_and_is_verified_through_the_bridge(suite: tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
+def test_the_suite_reaches_mhlo_and_is_verified_through_the_bridge(
+    suite: tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
     _, done, report = suite
     jobs = {job["id"]: job for job in report["jobs"]}
     assert {name: job["outcome"] for name, job in jobs.items()} == dict.fromkeys(
@@ -69,6 +71,7 @@ def test_broken_libraries_have_outcomes_of_their_own(tmp_path: Path, prefect: di
     said = {name: json.dumps(job["problems"]) for name, job in jobs.items()}
     assert "broken.cpp" in said["unbuilt"] and "NOTHING" in said["unbuilt"]
     assert "fused::rms_norm" in said["missing"] and "libraries" in said["missing"]
-    assert "fused::keep_rows" in said["fakeless"] and "examples/custom_ops/ops.cpp" in said["fakeless"] and "fake kernel" in said["fakeless"]
+    assert "fused::keep_rows" in said["fakeless"] and "examples/custom_ops/ops.cpp" in said["fakeless"]
+    assert "fake kernel" in said["fakeless"]
     log = (tmp_path / "runs" / "latest" / "jobs" / "custom_norm--unbuilt" / "log.txt").read_text()
     assert "-std=c++20" in log and "NOTHING" in log, "the compiler's call and output are in the job's log"

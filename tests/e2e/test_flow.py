@@ -128,7 +128,8 @@ def test_jobs_from_the_store_share_a_task_and_a_page(home: Path, first: subproce
     with sqlite3.connect(Path(prefect["PREFECT_HOME"]) / "prefect.db") as database:
         tasks = database.execute("select task_run.name, task_run.state_type from task_run join flow_run on flow_run.id = flow_run_id "
                                  "where flow_run.name = ?", (report(home)["run"],)).fetchall()
-        (page,) = database.execute("select data from artifact where key = 'shapeline-taken-toys-1' order by created desc limit 1").fetchone()
+        (page,) = database.execute(
+            "select data from artifact where key = 'shapeline-taken-toys-1' order by created desc limit 1").fetchone()
         said = [line for line, in database.execute("select message from log where message like '%made by%'")]
     assert sorted(tasks) == [("from the store (1)", "COMPLETED"), ("raise--default", "FAILED"), ("unsupported--default", "FAILED")]
     assert "| ok--default | ok |" in json.loads(page)
@@ -161,7 +162,8 @@ def test_an_interrupted_run_still_has_a_row_for_every_job(home: Path, first: sub
 
 def test_a_terminal_gets_a_live_table(home: Path, first: subprocess.CompletedProcess[str], prefect: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(command("ok", "raise"), cwd=home, env={**prefect, "COLUMNS": "160", "TERM": "xterm"}, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(command("ok", "raise"), cwd=home, env={**prefect, "COLUMNS": "160", "TERM": "xterm"}, stdout=theirs,
+                               stderr=theirs)
     os.close(theirs)
     shown = b""
     while True:

@@ -59,7 +59,8 @@ def test_the_signature_has_the_trees(done: tuple[Path, JobResult]) -> None:
     assert data["outputs"] == {"shifted": "shifted", "state": state, "pair": ["pair.0", ["pair.1.0"]]}
 
 
-def test_the_program_runs_without_the_module_and_every_level_is_shown(done: tuple[Path, JobResult], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_runs_without_the_module_and_every_level_is_shown(done: tuple[Path, JobResult],
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
     folder, result = done
     point = result.verify["points"][0]["sizes"]
     assert main(["exec", str(folder), "--compare", *(f"--size={name}={size}" for name, size in point.items())]) == 0

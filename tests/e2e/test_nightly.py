@@ -1,4 +1,4 @@
-"""The nightly deployment on a real Prefect server: it runs once on request and once by its cron, and compares itself with the run before."""
+"""The nightly deployment on a real Prefect server: one run on request and one by its cron, compared with the run before."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def served(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.P
     """A server, and `shapeline nightly` with a run due every minute, whose summaries go to a file."""
     with serve(environment, tmp_path / "server.log", "flows", "server"):
         posted = shlex.quote(f"cat >> {shlex.quote(str(tmp_path / 'posted.md'))}")
-        words = ["model=mlp", "until=exported", f"output={tmp_path}", 'nightly.cron="* * * * *"', "worker.keep_minutes=2", f"nightly.command={posted}"]
+        words = ["model=mlp", "until=exported", f"output={tmp_path}", 'nightly.cron="* * * * *"', "worker.keep_minutes=2",
+                 f"nightly.command={posted}"]
         with (tmp_path / "nightly.log").open("wb") as log:
             command = [sys.executable, "-m", "flows", "nightly", *words]
             nightly = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -69,7 +70,8 @@ def test_a_night_on_request_and_one_by_cron_that_is_compared_with_it(
     wait(lambda: bool(asked(environment, "deployments/filter", {})), served, tmp_path / "nightly.log")
     (deployment,) = asked(environment, "deployments/filter", {})
     start = f"deployments/{deployment['id']}/create_flow_run"
-    for path, data in ((start, {"parameters": {"suite": "zoo"}}), ("deployments/filter", {}), ("flow_runs/filter", {})):  # as another local user
+    # As another local user.
+    for path, data in ((start, {"parameters": {"suite": "zoo"}}), ("deployments/filter", {}), ("flow_runs/filter", {})):
         with pytest.raises(urllib.error.HTTPError) as refused:
             asked(environment, path, data, mine=False)
         assert refused.value.code == 401 and "access-control-allow-origin" not in {name.lower() for name in refused.value.headers}
@@ -93,7 +95,8 @@ def test_a_night_on_request_and_one_by_cron_that_is_compared_with_it(
     # the summary is posted by the run itself, a moment before the server knows that it has ended
     wait(lambda: [night["state_type"] for night in nights()] == ["COMPLETED", "COMPLETED"], served, tmp_path / "nightly.log")
     assert any(night["auto_scheduled"] for night in nights())
-    assert asked(environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": [hostile["id"]]}}})[0]["state_type"] in ("FAILED", "CRASHED")
+    assert asked(environment, "flow_runs/filter",
+                 {"flow_runs": {"id": {"any_": [hostile["id"]]}}})[0]["state_type"] in ("FAILED", "CRASHED")
     keys = {artifact["key"] for artifact in asked(environment, "artifacts/latest/filter", {})}
     assert {"shapeline-run-mlp", "shapeline-failures-mlp", "shapeline-matrix-mlp", "shapeline-progress-mlp", "shapeline-job-mlp-default",
             "shapeline-night-mlp"} <= keys  # fmt: skip

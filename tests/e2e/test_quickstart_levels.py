@@ -21,7 +21,8 @@ STAGES = ("export", "torchscript", "torch", "stablehlo", "mhlo")
 
 @pytest.mark.parametrize("line", [
     "view: \"f32[s77, 13]\" = torch.ops.aten.view.default(x, [s77, 13])", "%v1 : int = prim::Constant[value=13]()",
-    "%int13 = torch.constant.int 13", "%c = stablehlo.constant dense<13> : tensor<i64>", "%0 = mhlo.constant dense<[1, 13]> : tensor<2xi32>",
+    "%int13 = torch.constant.int 13", "%c = stablehlo.constant dense<13> : tensor<i64>",
+    "%0 = mhlo.constant dense<[1, 13]> : tensor<2xi32>",
     "%1 = mhlo.reshape %0 : (tensor<?xf32>) -> tensor<?x13xf32>", "func.func @main(%arg0: tensor<13x4xf32>)",
     "%2 : Float(*, 13) = aten::relu(%1)", "!torch.vtensor<[?,13],f32>", "limit_indices = array<i64: 13>",
 ])
@@ -29,8 +30,9 @@ def test_a_burned_in_size_is_detected_at_every_level(line: str) -> None:
     assert burned_in(f"{line}\n", {13}) == [line]
 
 
-@pytest.mark.parametrize("line", ["%13 = mhlo.add %arg13, %0 : tensor<?xf32>", "x  # lines of model.py: 13-14=13", "dense<1.3e+13> : tensor<f32>",
-                                  "return (%v13)", "// Code lines: 13=13"])
+@pytest.mark.parametrize("line",
+                         ["%13 = mhlo.add %arg13, %0 : tensor<?xf32>", "x  # lines of model.py: 13-14=13", "dense<1.3e+13> : tensor<f32>",
+                          "return (%v13)", "// Code lines: 13=13"])
 def test_names_and_comments_are_no_sizes(line: str) -> None:
     assert burned_in(f"{line}\n", {13}) == []
 

@@ -38,7 +38,8 @@ def test_every_requested_dim_is_dynamic_in_every_program_and_in_the_log(job: str
                  for argument, sizes in zip(done.signature.arguments, dims, strict=True) if argument.kind == "input"
                  for position, size in enumerate(sizes)}
         assert {dim for dim, size in found.items() if size == "?"} == asked
-        assert {dim.id: place.size for dim in done.record.requested for place in dim.levels if place.level == stage} == dict.fromkeys(asked, "?")
+        assert {dim.id: place.size for dim in done.record.requested for place in dim.levels if place.level == stage} == (
+            dict.fromkeys(asked, "?"))
 
 
 @pytest.mark.parametrize("job", IDS)

@@ -29,7 +29,8 @@ from tests import toys
 
 client.WARM = ("torch",)  # toys need no compilers
 way, cached, imported = sys.argv[1:]
-plan = Plan("toys", limits=Limits(retries=0), overrides=("suite=toys", way), config={"cache": cached == "cached"}, worker=Worker(keep_minutes=0))
+plan = Plan("toys", limits=Limits(retries=0), overrides=("suite=toys", way), config={"cache": cached == "cached"},
+            worker=Worker(keep_minutes=0))
 execution.choose_server(plan)
 if imported == "imported":
     import prefect
@@ -54,7 +55,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def lower(home: Path, way: str, cached: str, imported: str = "") -> list[str]:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, way, cached, imported], cwd=home, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, way, cached, imported], cwd=home, capture_output=True, text=True, timeout=300,
+                          check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -68,7 +70,8 @@ def ask(path: str, data: Any) -> Any:
 
 
 def test_a_run_without_prefect_reports_the_same_as_a_flow(home: Path) -> None:
-    lines = {"flow": lower(home, "ok", "cached", "imported"), "alone": lower(home, "ok", "not cached"), "again": lower(home, "ok", "cached")}
+    lines = {"flow": lower(home, "ok", "cached", "imported"), "alone": lower(home, "ok", "not cached"),
+             "again": lower(home, "ok", "cached")}
     assert [said[-1] for said in lines.values()] == ["imported: True", "imported: False", "imported: False"]
     found = server_state.read()
     assert found and managed.answers(found)

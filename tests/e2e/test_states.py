@@ -28,8 +28,8 @@ from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 from tests.unit.models import cache_models, state_models
 
-LOWERED: dict[str, Any] = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
-                           "mhlo": ToMHLO()}
+LOWERED: dict[str, Any] = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(),
+                           "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
 CHECKED = {**LOWERED, "verify": Verify(levels=("exported", "torchscript", "mhlo"), points=2, platforms=("cpu",)), "package": Package()}
 
 
@@ -101,12 +101,14 @@ def test_a_state_that_grows_or_that_no_result_updates_is_refused_by_name(tmp_pat
                  {"export": Export(archive=False, policy=("deferred",))})
     assert result.outcome == "unsupported"
     assert str(result.problems[0]).startswith(
-        "models.llama-decode.inputs.past_key_values.layers.keys: is a state, 'past_key_values.layers.0.keys', of float32[batch, 2, past, 8], and "
-        "its new value 'past_key_values.layers.0.keys' is float32[batch, 2, past + 1, 8] (a state keeps its shape")
-    result = run(state_models.model({"sums": state_models.X, "total": replace(state_models.X, state="totals")}), tmp_path / "lost", {"export": Export()})
+        "models.llama-decode.inputs.past_key_values.layers.keys: is a state, 'past_key_values.layers.0.keys', of float32[batch, 2, past, "
+        "8], and its new value 'past_key_values.layers.0.keys' is float32[batch, 2, past + 1, 8] (a state keeps its shape")
+    result = run(state_models.model({"sums": state_models.X, "total": replace(state_models.X, state="totals")}), tmp_path / "lost",
+                 {"export": Export()})
     (problem,) = result.problems
-    assert str(problem) == ("models.counting.inputs.state.total.state: no result is called 'totals', and forward does not write to 'state.total' "
-                            "(did you mean '1.total'?)")
+    assert str(problem) == (
+        "models.counting.inputs.state.total.state: no result is called 'totals', and forward does not write to 'state.total' "
+        "(did you mean '1.total'?)")
 
 
 def test_a_static_cache_is_a_state(tmp_path: Path) -> None:

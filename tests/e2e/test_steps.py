@@ -33,8 +33,8 @@ from lowering.worker import joining
 from tests.toys import Heard
 from tests.unit.models import cache_models, state_models
 
-STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
-          "mhlo": ToMHLO(), "package": Package()}
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(),
+          "stablehlo": ToStableHLO(), "mhlo": ToMHLO(), "package": Package()}
 
 
 def lower(model: Model, folder: Path) -> Artifact:

@@ -1,4 +1,4 @@
-"""A sweep from one YAML and from one Hydra command line: both really run, each with a store of its own, and give the same of every level."""
+"""A sweep from one YAML and from one Hydra command line: both run, each with its own store, and give the same at every level."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def programs(home: Path, output: str) -> dict[str, dict[str, str]]:
 def test_the_same_jobs_with_the_same_digests_of_every_level(home: Path) -> None:
     found = programs(home, "yaml")
     assert sorted(found) == sorted(IDS)
-    assert {name.split(".")[0] for name in found["mlp--batch8-default"]} >= {"01-export", "02-torchscript", "03-torch", "04-stablehlo", "05-mhlo"}
+    assert {name.split(".")[0] for name in found["mlp--batch8-default"]} >= (
+        {"01-export", "02-torchscript", "03-torch", "04-stablehlo", "05-mhlo"})
     assert found == programs(home, "hydra")
     assert found["mlp--batch8-default"] != found["mlp--batch8-bounds"]
 
@@ -46,7 +47,8 @@ def test_stages_have_the_same_keys_and_shared_prefixes_run_once(home: Path) -> N
     by_yaml, by_hydra = ({job["id"]: job for job in json.loads((home / output / "runs/latest/report.json").read_text())["jobs"]}
                          for output in ("yaml", "hydra"))
     for name in IDS:
-        if name.endswith("-fx"):  # a retraced program is saved with what differs from one retrace to the next: its text is equal, its key is not
+        # A retraced program is saved with what differs from one retrace to the next: its text is equal, its key is not.
+        if name.endswith("-fx"):
             continue
         assert [(stage["name"], stage["key"]) for stage in by_yaml[name]["stages"]] == [
             (stage["name"], stage["key"]) for stage in by_hydra[name]["stages"]]

@@ -35,9 +35,11 @@ def test_it_holds_the_packages_and_their_data_and_nothing_else(wheel: Path) -> N
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         texts = {name: archive.read(name).decode() for name in names if name.endswith(".yaml")}
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"lowering", "flows", "shapeline", "configs", "hydra_plugins"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == (
+        {"lowering", "flows", "shapeline", "configs", "hydra_plugins"})
     assert texts["configs/pipeline.yaml"] == (ROOT / "pipeline.yaml").read_text()
-    assert {"flows/report/dashboard/assets/app.js", "lowering/custom/bridge.cpp", "configs/model/zoo/phi.yaml", "configs/suite/quickstart.yaml", "configs/schema/model.json"} <= names
+    assert {"flows/report/dashboard/assets/app.js", "lowering/custom/bridge.cpp", "configs/model/zoo/phi.yaml",
+            "configs/suite/quickstart.yaml", "configs/schema/model.json"} <= names
     assert [name for name, text in texts.items() if "examples." in text or "examples/" in text] == []
 
 

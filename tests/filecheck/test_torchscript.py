@@ -41,7 +41,7 @@ def exported(name: str, case: ModuleType) -> Program:
 
 @pytest.mark.parametrize("name", CASES)
 def test_case(name: str, tmp_path: Path) -> None:
-    """The text is as the case says; it parses back to itself; the graph and its saved module compute what eager does at two shape points."""
+    """The text is as the case says, and parses back to itself. Graph and saved module compute what eager does at two shape points."""
     case, source = case_of(name)
     program = exported(name, case)
     stage = ToTorchScript()

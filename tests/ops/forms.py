@@ -40,7 +40,8 @@ def _leaves(result: Any) -> tuple[torch.Tensor, ...]:
 def differences(forms: Mapping[str, Function], dims: Sequence[Sequence[str | int]], points: Sequence[Tensors], least: int = 0) -> list[str]:
     """Return each form that is not as in eager, at MHLO and at the exported level; traced at the first point, whose sizes are 2 or more."""
     traced = points[0]
-    declared = {f"x{index}": Input(types.dtype_name(tensor.dtype), tuple(shape)) for index, (tensor, shape) in enumerate(zip(traced, dims, strict=True))}
+    declared = {f"x{index}": Input(types.dtype_name(tensor.dtype), tuple(shape))
+                for index, (tensor, shape) in enumerate(zip(traced, dims, strict=True))}
     symbols = {dim: Symbol(least, 4096) for shape in dims for dim in shape if isinstance(dim, str)}
     model = Model("forms", {"_target_": "forms"}, declared, symbols)
     built, example = Built(model, Forms(list(forms.values())).eval()), _named(traced)

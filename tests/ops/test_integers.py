@@ -19,9 +19,10 @@ UINT8 = torch.tensor([0, 1, 5, 177, 200, 255], dtype=torch.uint8)
 
 def test_quotients_of_int64_are_exact() -> None:
     forms: dict[str, Callable[..., Any]] = {
-        "x // 3": lambda x: x // 3, "x // -3": lambda x: x // -3, "7 // x": lambda x: 7 // (x | 1), "x // y": lambda x: x // (x.flip(0) | 5),
-        "div floor": lambda x: torch.div(x, 10, rounding_mode="floor"), "floor_divide_": lambda x: x.floor_divide_(7),
-        "x // int32": lambda x: x // torch.tensor(3, dtype=torch.int32), "x // True": lambda x: x // True, "div trunc": lambda x: torch.div(x, 3, rounding_mode="trunc"),
+        "x // 3": lambda x: x // 3, "x // -3": lambda x: x // -3, "7 // x": lambda x: 7 // (x | 1),
+        "x // y": lambda x: x // (x.flip(0) | 5), "div floor": lambda x: torch.div(x, 10, rounding_mode="floor"),
+        "floor_divide_": lambda x: x.floor_divide_(7), "x // int32": lambda x: x // torch.tensor(3, dtype=torch.int32),
+        "x // True": lambda x: x // True, "div trunc": lambda x: torch.div(x, 3, rounding_mode="trunc"),
     }  # fmt: skip
     assert differences(forms, (("n",),), [(LARGE,), (LARGE[4:7],)], least=1) == []
 
@@ -34,7 +35,8 @@ def test_the_least_int8_has_an_absolute_value_in_wider_types() -> None:
     assert differences(forms, (("n",),), [(INT8,), (INT8[:1],)], least=1) == []
 
 
-@pytest.mark.parametrize("values", [INT8, UINT8, LARGE[:8], torch.tensor([-(2**31), 2**31 - 1, 0, 1, -1, 2, -7, 2**24 + 1], dtype=torch.int32)],
+@pytest.mark.parametrize("values",
+                         [INT8, UINT8, LARGE[:8], torch.tensor([-(2**31), 2**31 - 1, 0, 1, -1, 2, -7, 2**24 + 1], dtype=torch.int32)],
                          ids=lambda values: str(values.dtype))
 def test_powers_wrap_for_every_exponent(values: torch.Tensor) -> None:
     forms: dict[str, Callable[..., Any]] = {
@@ -61,7 +63,8 @@ def test_bools_beside_numbers() -> None:
     comparisons = {f"{name} {number}": partial(getattr(torch, name), other=number)
                    for name in ("eq", "ne", "lt", "le", "gt", "ge") for number in (2, -1, 1, 0.5)}  # fmt: skip
     forms: dict[str, Callable[..., Any]] = {
-        **comparisons, "x < size": lambda x: x < x.shape[0], "x ** True": lambda x: x**True, "x ** False": lambda x: x**False, "3 ** x": lambda x: 3**x,
+        **comparisons, "x < size": lambda x: x < x.shape[0], "x ** True": lambda x: x**True, "x ** False": lambda x: x**False,
+        "3 ** x": lambda x: 3**x,
         **{f"masked_fill {number}": lambda x, number=number: x.masked_fill(x.flip(0), number) for number in (2, 0, 0.5)},
     }  # fmt: skip
     bools = torch.tensor([True, False, True])

@@ -38,7 +38,8 @@ def solve_in_place(a: torch.Tensor) -> torch.Tensor:
 def test_gradients_of_solutions() -> None:
     forms = {
         "solve": lambda a: torch.func.grad(lambda b: torch.linalg.solve(b + 9 * torch.eye(b.shape[-1]), a).square().sum())(a),
-        "inv": lambda a: torch.func.grad(lambda b: torch.linalg.inv(b + 9 * torch.eye(b.shape[-1]))[..., 0].sum())(a), "written": solve_in_place,
+        "inv": lambda a: torch.func.grad(lambda b: torch.linalg.inv(b + 9 * torch.eye(b.shape[-1]))[..., 0].sum())(a),
+        "written": solve_in_place,
     }  # fmt: skip
     assert differences(forms, (("b", "n", "n"),), [(matrices(2, 3, 3),), (matrices(3, 1, 1),)], least=1) == []
 
@@ -87,7 +88,8 @@ def test_eigenvalues() -> None:
 
 
 def test_singular_values() -> None:
-    points = [(matrices(4, 3),), (matrices(2, 5),), (matrices(1, 3),), (torch.ones(4, 3),), (torch.zeros(4, 3),)]  # the last two without full rank
+    # The last two without full rank.
+    points = [(matrices(4, 3),), (matrices(2, 5),), (matrices(1, 3),), (torch.ones(4, 3),), (torch.zeros(4, 3),)]
     assert differences(RECTANGULAR, (("m", "n"),), points, least=1) == []
 
 
@@ -117,14 +119,16 @@ def test_exponentials() -> None:
 
 def test_polynomials_of_degrees_that_are_data() -> None:
     names = ("hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l", "legendre_polynomial_p")
-    x, n = torch.cartesian_prod(torch.tensor([0.0, 1.0, -1.0, 0.3, -0.7, 2.5, float("nan")]), torch.tensor([-1.0, 0, 1, 2, 3, 4, 7, 9.7, 130])).unbind(1)
+    x, n = torch.cartesian_prod(torch.tensor([0.0, 1.0, -1.0, 0.3, -0.7, 2.5, float("nan")]),
+                                torch.tensor([-1.0, 0, 1, 2, 3, 4, 7, 9.7, 130])).unbind(1)
     forms = {name: getattr(torch.special, name) for name in names}
     assert differences(forms, (("n",), ("n",)), [(x.contiguous(), n.contiguous()), (x[:1], n[:1]), (x[:0], n[:0])]) == []
 
 
 def test_functions_of_physics() -> None:
     infinity, nan = float("inf"), float("nan")
-    a, x = torch.cartesian_prod(torch.tensor([0.0, 0.1, 1, 3, 30, 200, infinity, -1]), torch.tensor([0.0, 0.5, 2, 2.5, 29, 210, infinity, nan])).unbind(1)
+    a, x = torch.cartesian_prod(torch.tensor([0.0, 0.1, 1, 3, 30, 200, infinity, -1]),
+                                torch.tensor([0.0, 0.5, 2, 2.5, 29, 210, infinity, nan])).unbind(1)
     forms = {"igamma": torch.special.gammainc, "igammac": torch.special.gammaincc, "y0": lambda a, x: torch.special.bessel_y0(x * 0.3),
              "y1": lambda a, x: torch.special.bessel_y1(x), "airy": lambda a, x: torch.special.airy_ai(x.clamp(max=4) - a)}  # fmt: skip
     assert differences(forms, (("n",), ("n",)), [(a.contiguous(), x.contiguous()), (a[:0], x[:0])]) == []
@@ -140,16 +144,19 @@ def test_binary_parts() -> None:
 
 
 def test_products_with_powers_of_two() -> None:
-    floats, powers = torch.cartesian_prod(torch.cat([HALVES, torch.tensor([1e-30, -1e30])]), torch.tensor([0.0, 1, -1, 130, -130, 250, -7, 20])).unbind(1)
+    floats, powers = torch.cartesian_prod(torch.cat([HALVES, torch.tensor([1e-30, -1e30])]),
+                                          torch.tensor([0.0, 1, -1, 130, -130, 250, -7, 20])).unbind(1)
     forms = {
-        "ldexp": lambda x, y: torch.ldexp(x, y.int()), "double": lambda x, y: torch.ldexp(x.double(), y.long() * 4), "float": lambda x, y: torch.ldexp(x, y.clamp(min=-20)),
-        "halves": lambda x, y: torch.ldexp(x.half(), y.int()), "integers": lambda x, y: torch.ldexp((y / 10).int(), (y / 20).int()),
+        "ldexp": lambda x, y: torch.ldexp(x, y.int()), "double": lambda x, y: torch.ldexp(x.double(), y.long() * 4),
+        "float": lambda x, y: torch.ldexp(x, y.clamp(min=-20)), "halves": lambda x, y: torch.ldexp(x.half(), y.int()),
+        "integers": lambda x, y: torch.ldexp((y / 10).int(), (y / 20).int()),
     }  # fmt: skip
     assert differences(forms, (("n",), ("n",)), [(floats.contiguous(), powers.contiguous()), (floats[:0], powers[:0])]) == []
 
 
 def test_quantiles_in_the_tails() -> None:
-    probabilities = torch.cat([torch.logspace(-37.6, -1, 40), 1 - torch.logspace(-7, -1, 20), torch.tensor([0.0, 0.5, 1.0, -1.0, 2.0, float("nan")])])
+    probabilities = torch.cat([torch.logspace(-37.6, -1, 40), 1 - torch.logspace(-7, -1, 20),
+                               torch.tensor([0.0, 0.5, 1.0, -1.0, 2.0, float("nan")])])
     forms = {
         "ndtri": torch.special.ndtri, "double": lambda p: torch.special.ndtri(p.double()),
         "erfcx": lambda p: torch.special.erfcx(p.log()), "erfcx, double": lambda p: torch.special.erfcx(-p.double().log()),

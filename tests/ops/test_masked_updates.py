@@ -66,8 +66,8 @@ def write_the_mask_in_between(x: torch.Tensor, i: torch.Tensor) -> None:
     x[i > 1] = x[i > 1] - 5
 
 
-UPDATES = (scale, add_a_row, scale_columns, write_elements_of_others, compute_in_another_dtype, update_nothing, update_twice, divide_integers, choose,
-           compute_the_mask_again, write_the_mask_in_between)
+UPDATES = (scale, add_a_row, scale_columns, write_elements_of_others, compute_in_another_dtype, update_nothing, update_twice,
+           divide_integers, choose, compute_the_mask_again, write_the_mask_in_between)
 
 
 def write(update: Callable[[torch.Tensor, torch.Tensor], None]) -> Callable[..., torch.Tensor]:

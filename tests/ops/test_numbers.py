@@ -1,4 +1,4 @@
-"""The numbers of eager at the ends of what an op takes: sizes 0 and 1, NaN, infinities, zeros of both signs, and the ends of a dtype's range."""
+"""The numbers of eager at the limits of ops: sizes 0 and 1, NaN, infinities, zeros of both signs, and the ends of a dtype's range."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def test_division_of_integers() -> None:
 
 def test_sums_of_halves_round_the_number_first() -> None:
     x = torch.tensor([60000.0, -60000.0, 0.0, INF, NAN]).half()
-    forms = {"x + 70000": lambda x: x + 70000, "x - 70000": lambda x: x - 70000, "70000 - x": lambda x: 70000 - x, "x + 1e-8": lambda x: x + 1e-8}
+    forms = {"x + 70000": lambda x: x + 70000, "x - 70000": lambda x: x - 70000, "70000 - x": lambda x: 70000 - x,
+             "x + 1e-8": lambda x: x + 1e-8}
     assert differences(forms, (("n",),), [(x,), (x[:1],)], least=1) == []
 
 
@@ -113,7 +114,8 @@ def test_norms(dtype: torch.dtype) -> None:
 MOMENTS: dict[str, Callable[..., Any]] = {
     f"{name} {text}": partial(getattr(torch, name), **given)
     for name in ("var", "std", "var_mean", "std_mean")
-    for text, given in {"": {}, "dim": {"dim": 1}, "biased": {"dim": 1, "unbiased": False}, "of all, biased": {"unbiased": False}, "of dims": {
+    for text, given in {"": {}, "dim": {"dim": 1}, "biased": {"dim": 1, "unbiased": False}, "of all, biased": {"unbiased": False},
+                        "of dims": {
         "dim": (0, 1), "keepdim": True, "correction": 3}, "dim -2": {"dim": -2, "correction": 3}, "fraction": {"dim": 1, "correction": 2.5},
         **{f"correction {c}": {"dim": 1, "correction": c} for c in (0, 2, -1)}}.items()
 }  # fmt: skip
@@ -134,7 +136,8 @@ def test_a_moment_of_halves_does_not_overflow() -> None:
 def test_a_loss_of_halves_is_rounded_once() -> None:
     losses = (functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss, functional.huber_loss)
     forms = {f"{loss.__name__} {reduction}": partial(loss, reduction=reduction) for loss in losses for reduction in ("mean", "sum")}
-    forms |= {"each": partial(functional.mse_loss, reduction="none"), "mean of parts": lambda x, y: functional.adaptive_avg_pool3d(x[None], 3)}
+    forms |= {"each": partial(functional.mse_loss, reduction="none"),
+              "mean of parts": lambda x, y: functional.adaptive_avg_pool3d(x[None], 3)}
     x, y = (20 + normal(9, 7, 11)).half(), normal(9, 7, 11).half()
     assert differences(forms, (("a", "b", "c"),) * 2, [(x, y), (x[:4, :5, :6].contiguous(), y[:4, :5, :6].contiguous())], least=3) == []
 
@@ -161,14 +164,15 @@ def test_a_factor_of_0_drops_its_operand() -> None:
     assert differences(forms, (("b", "n", "n"),), [(x,), (x[:1, :1, :1],), (x[:2, :3, :3],)], least=1) == []
 
 
-ORDERED = torch.tensor([[1.0, NAN, 3.0, NAN, 2.0], [NAN] * 5, [INF, -INF, 0.0, 4.0, 5.0], [2.0, 2.0, 1.0, 1.0, 2.0], [-INF] * 5, [INF, 1, 2, INF, NAN]])
+ORDERED = torch.tensor([[1.0, NAN, 3.0, NAN, 2.0], [NAN] * 5, [INF, -INF, 0.0, 4.0, 5.0], [2.0, 2.0, 1.0, 1.0, 2.0], [-INF] * 5,
+                        [INF, 1, 2, INF, NAN]])
 EXTREMES: dict[str, Callable[..., Any]] = {
     **{f"{name} {text}": partial(getattr(torch, name), **given) for name in ("max", "min", "argmax", "argmin")
        for text, given in {"": {}, "dim": {"dim": 1}, "dim 0": {"dim": 0, "keepdim": True}}.items()},
     **{f"{name} {dim}": partial(getattr(torch, name), dim=dim) for name in ("amax", "amin", "cummax", "cummin") for dim in (0, 1)},
     "median": torch.median, "median of rows": lambda x: torch.median(x, 1)[0], "nanmedian": torch.nanmedian,
-    "kthvalue": lambda x: torch.kthvalue(x, 1, 1)[0], "topk": lambda x: torch.topk(x, 1, 1)[0], "sort": lambda x: torch.sort(x, dim=1, stable=True),
-    "aminmax": lambda x: torch.aminmax(x, dim=1),
+    "kthvalue": lambda x: torch.kthvalue(x, 1, 1)[0], "topk": lambda x: torch.topk(x, 1, 1)[0],
+    "sort": lambda x: torch.sort(x, dim=1, stable=True), "aminmax": lambda x: torch.aminmax(x, dim=1),
 }  # fmt: skip
 
 
@@ -180,7 +184,8 @@ def test_nan_is_the_extreme(dtype: torch.dtype) -> None:
 
 def test_extremes_and_truth_of_bytes_and_bools() -> None:
     dims = {"": {}, "dim": {"dim": 1}}
-    forms = {f"{name} {text}": partial(getattr(torch, name), **given) for name in ("max", "min", "amax", "amin", "any", "all") for text, given in dims.items()}
+    forms = {f"{name} {text}": partial(getattr(torch, name), **given) for name in ("max", "min", "amax", "amin", "any", "all")
+             for text, given in dims.items()}
     x = torch.tensor([[1, 255, 3], [0, 200, 7], [0, 0, 0]], dtype=torch.uint8)
     more = {"argmax": lambda x: x.argmax(1), "argmin": lambda x: x.argmin(), "abs": torch.abs}
     assert differences({**forms, **more}, (("n", "m"),), [(x,), (x[:1],), (x[2:, :1],)], least=1) == []
@@ -247,12 +252,14 @@ def test_einsum() -> None:
 SCALARS: dict[str, Callable[..., Any]] = {
     "x * True": lambda x, y: x * True, "x + True": lambda x, y: x + True, "x == True": lambda x, y: x == True,  # noqa: E712
     "x << 2": lambda x, y: x << 2, "x >> 2": lambda x, y: x >> 2, "x << y": lambda x, y: x << y % 3, "x >> y": lambda x, y: x >> y % 3,
-    "1 << y": lambda x, y: 1 << y % 5, "64 >> y": lambda x, y: 64 >> y % 5, "<<=": lambda x, y: x.__ilshift__(2), ">>=": lambda x, y: x.__irshift__(2),
-    "bitwise_left_shift": lambda x, y: torch.bitwise_left_shift(x, 2), "bitwise_right_shift": lambda x, y: torch.bitwise_right_shift(x, y % 5),
-    "x ^ 5": lambda x, y: x ^ 5, "5 ^ x": lambda x, y: 5 ^ x, "x & 6": lambda x, y: x & 6, "x | 9": lambda x, y: x | 9, "^=": lambda x, y: x.__ixor__(5),
-    "clamp by floats": lambda x, y: x.clamp(-1.5, 2.5), "clamp_min": lambda x, y: torch.clamp_min(x, 1.5), "clamp_max": lambda x, y: torch.clamp_max(x, 1.5),
-    "fmod 0.7": lambda x, y: torch.fmod(x, 0.7), "x % 0.7": lambda x, y: x % 0.7, "7.5 % y": lambda x, y: 7.5 % y, "7 % y": lambda x, y: 7 % y,
-    "7.5 // y": lambda x, y: 7.5 // y, "prims.prod": lambda x, y: torch.ops.prims.prod(x % 2 + 1, [0]), "copysign": lambda x, y: torch.copysign(x, -1.0),
+    "1 << y": lambda x, y: 1 << y % 5, "64 >> y": lambda x, y: 64 >> y % 5, "<<=": lambda x, y: x.__ilshift__(2),
+    ">>=": lambda x, y: x.__irshift__(2), "bitwise_left_shift": lambda x, y: torch.bitwise_left_shift(x, 2),
+    "bitwise_right_shift": lambda x, y: torch.bitwise_right_shift(x, y % 5), "x ^ 5": lambda x, y: x ^ 5, "5 ^ x": lambda x, y: 5 ^ x,
+    "x & 6": lambda x, y: x & 6, "x | 9": lambda x, y: x | 9, "^=": lambda x, y: x.__ixor__(5),
+    "clamp by floats": lambda x, y: x.clamp(-1.5, 2.5), "clamp_min": lambda x, y: torch.clamp_min(x, 1.5),
+    "clamp_max": lambda x, y: torch.clamp_max(x, 1.5), "fmod 0.7": lambda x, y: torch.fmod(x, 0.7), "x % 0.7": lambda x, y: x % 0.7,
+    "7.5 % y": lambda x, y: 7.5 % y, "7 % y": lambda x, y: 7 % y, "7.5 // y": lambda x, y: 7.5 // y,
+    "prims.prod": lambda x, y: torch.ops.prims.prod(x % 2 + 1, [0]), "copysign": lambda x, y: torch.copysign(x, -1.0),
     "xlogy": lambda x, y: torch.xlogy(x, 2), "xlog1py": lambda x, y: torch.special.xlog1py(0, y),
 }  # fmt: skip
 
@@ -268,8 +275,9 @@ def test_logarithms_of_nothing_and_other_functions() -> None:
     x, y = pairs(VALUES, VALUES)
     forms: dict[str, Callable[..., Any]] = {
         "kl_div": partial(functional.kl_div, reduction="none"), "kl_div log": partial(functional.kl_div, reduction="none", log_target=True),
-        "xlogy": torch.xlogy, "xlogy_": lambda x, y: x.xlogy_(y), "0 log y": lambda x, y: torch.xlogy(0, y), "x log 0": lambda x, y: torch.xlogy(x, 0),
-        "xlog1py": torch.special.xlog1py, "x log1p -1": lambda x, y: torch.special.xlog1py(x, -1.0), "entr": lambda x, y: torch.special.entr(x),
+        "xlogy": torch.xlogy, "xlogy_": lambda x, y: x.xlogy_(y), "0 log y": lambda x, y: torch.xlogy(0, y),
+        "x log 0": lambda x, y: torch.xlogy(x, 0), "xlog1py": torch.special.xlog1py,
+        "x log1p -1": lambda x, y: torch.special.xlog1py(x, -1.0), "entr": lambda x, y: torch.special.entr(x),
         "softshrink": lambda x, y: functional.softshrink(x), "hardshrink": lambda x, y: functional.hardshrink(x),
         "threshold": lambda x, y: functional.threshold(x, 0.3, 0.2), "x ** 0.5": lambda x, y: x**0.5, "x ** -0.5": lambda x, y: x**-0.5,
         "addcmul": lambda x, y: torch.addcmul(x, y, y, value=0), "addcdiv": lambda x, y: torch.addcdiv(x, y, y, value=1e-10),

@@ -68,12 +68,14 @@ WRITES: dict[str, Callable[..., torch.Tensor]] = {
     "index_copy": lambda cache, rows, at: cache.index_copy(2, at, rows),
     "index_copy from a start": lambda cache, rows, at: cache.index_copy(2, torch.arange(rows.shape[2]) + at.sum() % 3, rows),
     "index_copy from a size": lambda cache, rows, at: cache.index_copy(-2, torch.arange(rows.shape[2]) + rows.shape[0], rows),
-    "index_copy of a row": lambda cache, rows, at: cache.index_copy(0, torch.zeros(1, dtype=torch.int64), rows[:1, :, :1].expand(-1, -1, 9, -1)),
+    "index_copy of a row": lambda cache, rows, at: cache.index_copy(0, torch.zeros(1, dtype=torch.int64),
+                                                                    rows[:1, :, :1].expand(-1, -1, 9, -1)),
     "scatter": lambda cache, rows, at: cache.scatter(2, index_of(at, rows), rows),
     "scatter a number": lambda cache, rows, at: cache.scatter(2, index_of(at, rows), 1),
     "scatter elements": lambda cache, rows, at: cache.scatter(2, (index_of(at, rows) + torch.arange(2)[:, None, None]) % 9, rows),
     "scatter into a part": lambda cache, rows, at: cache.scatter(2, index_of(at, rows)[:, :1], rows[:, :1]),
-    "index_put": lambda cache, rows, at: cache.index_put((torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64)), rows[0, 0, 0]),
+    "index_put": lambda cache, rows, at: cache.index_put((torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64)),
+                                                         rows[0, 0, 0]),
     "index_put accumulated": lambda cache, rows, at: torch.ops.aten.index_put(cache, [None, None, at % 2], rows, True),
     "index_put by a mask": lambda cache, rows, at: cache.index_put((cache == cache,), torch.ones((), dtype=cache.dtype)),
     "index_add": lambda cache, rows, at: cache.index_add(2, at % 3, rows),
@@ -140,7 +142,8 @@ def test_reads_and_writes_have_the_numbers_of_eager() -> None:
 
 
 def test_nothing_is_read_and_written() -> None:
-    forms = {name: {**WRITES, **READS}[name] for name in ("put", "index_copy from a start", "scatter", "slice_scatter", "cache[:, :, at]", "gather")}
+    forms = {name: {**WRITES, **READS}[name]
+             for name in ("put", "index_copy from a start", "scatter", "slice_scatter", "cache[:, :, at]", "gather")}
     assert differences(forms, DIMS, [tensors(3, 4, 5), tensors(2, 0, 3), tensors(2, 3, 0), tensors(0, 3, 2)]) == []
 
 

@@ -36,7 +36,8 @@ SECONDS = 120
 
 @pytest.fixture(scope="module")
 def trials() -> dict[tuple[str, str], Trial]:
-    tasks = [Task(op, dtype) for dtype, ops in VERIFIED.items() for op in ops.split()] + [Task(op, "float32") for op in [*REFUSED, *RANDOM.split()]]
+    tasks = ([Task(op, dtype) for dtype, ops in VERIFIED.items() for op in ops.split()]
+             + [Task(op, "float32") for op in [*REFUSED, *RANDOM.split()]])
     tasks += [Task(name, "float32 train", suite="modules") for name in MODULES.split()]
     return {(trial.op, trial.dtype): trial for trial in apart.trials(tasks, SECONDS)}
 

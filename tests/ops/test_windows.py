@@ -59,8 +59,10 @@ def test_windows_between_fractions() -> None:
 
     forms: dict[str, Callable[..., Any]] = {
         "size": lambda x: functional.fractional_max_pool2d(x[:, :, 0], 2, 3, _random_samples=of(x, 2)),
-        "ratio": lambda x: functional.fractional_max_pool3d(x, (1, 2, 2), output_ratio=(0.5, 0.7, 0.5), return_indices=True, _random_samples=of(x, 3)),
-        "gradient": lambda x: torch.func.grad(lambda y: functional.fractional_max_pool2d(y[:, :, 0], 3, (4, 3), _random_samples=of(y, 2)).square().sum())(x),
+        "ratio": lambda x: functional.fractional_max_pool3d(x, (1, 2, 2), output_ratio=(0.5, 0.7, 0.5), return_indices=True,
+                                                            _random_samples=of(x, 3)),
+        "gradient": lambda x: torch.func.grad(
+            lambda y: functional.fractional_max_pool2d(y[:, :, 0], 3, (4, 3), _random_samples=of(y, 2)).square().sum())(x),
     }  # fmt: skip
     x = normal(2, 3, 2, 9, 7)
     x[0, 1, 0, 2, 3] = float("nan")
@@ -70,7 +72,8 @@ def test_windows_between_fractions() -> None:
 def test_adaptive_means_below_autograd() -> None:
     aten = torch.ops.aten
     forms: dict[str, Callable[..., Any]] = {
-        "two dims": lambda x: aten._adaptive_avg_pool2d(x[:, :, 0], [3, 2]), "three dims": lambda x: aten._adaptive_avg_pool3d(x, [1, 3, 2]),
+        "two dims": lambda x: aten._adaptive_avg_pool2d(x[:, :, 0], [3, 2]),
+        "three dims": lambda x: aten._adaptive_avg_pool3d(x, [1, 3, 2]),
     }  # fmt: skip
     assert differences(forms, (("b", 3, 2, "h", "w"),), [(normal(2, 3, 2, 9, 7),), (normal(1, 3, 2, 2, 3),)], least=1) == []
 
@@ -80,7 +83,8 @@ def test_segments_and_pairs_of_rows() -> None:
         "pdist": lambda x, lengths: torch.pdist(x), "sums of pairs": lambda x, lengths: torch.pdist(x, 1.0),
         **{reduce: lambda x, lengths, reduce=reduce: torch.segment_reduce(x, reduce, lengths=lengths, axis=0, unsafe=True)
            for reduce in ("sum", "mean", "max", "min", "prod")},
-        "offsets": lambda x, lengths: torch.segment_reduce(x, "sum", offsets=functional.pad(lengths.cumsum(0), (1, 0)), axis=0, initial=1.5),
+        "offsets": lambda x, lengths: torch.segment_reduce(x, "sum", offsets=functional.pad(lengths.cumsum(0), (1, 0)), axis=0,
+                                                           initial=1.5),
     }  # fmt: skip
     x, lengths = normal(5, 3), torch.tensor([2, 0, 2, 1])
     points = [(x, lengths), (x[:3], torch.tensor([1, 2, 0])), (x[:1], torch.tensor([1]))]

@@ -58,7 +58,8 @@ def model(name: str) -> Model:
 QUICK = [name for name in NAMES if name not in FULL and model(name).weights == "random"]
 
 DEFERRED = {"llama_decode"}  # models with guards that torch can prove for no range
-WITHOUT_BATCH = {"custom_ops", "llama_static", "llama_generate:prefill", "llama_generate:decode"}  # models with a result whose size only the data tell, or that is a count
+# Models with a result whose size only the data tell, or that is a count.
+WITHOUT_BATCH = {"custom_ops", "llama_static", "llama_generate:prefill", "llama_generate:decode"}
 
 
 @cache

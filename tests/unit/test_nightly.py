@@ -73,7 +73,8 @@ def test_the_summary_goes_to_the_webhook_and_the_command(nights: list[Path], tmp
     assert (tmp_path / "told").read_text() == f"größer{nights[0]}\n"
 
 
-def test_what_does_not_take_the_summary_is_said(nights: list[Path], listener: tuple[str, list[bytes]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_take_the_summary_is_said(nights: list[Path], listener: tuple[str, list[bytes]],
+                                                capsys: pytest.CaptureFixture[str]) -> None:
     settings = Nightly(command="echo no disk >&2; exit 3")
     refused = nightly.post("text", nights[0], settings, f"{listener[0]}/full")
     assert "507" in refused[0] and listener[0] not in refused[0]
@@ -82,7 +83,8 @@ def test_what_does_not_take_the_summary_is_said(nights: list[Path], listener: tu
 
 
 @pytest.mark.parametrize(
-    ("override", "problem"), [('nightly.cron="0 2 * *"', "nightly.cron"), ("nightly.timezone=Atlantis", "nightly.timezone"), ("nightly.corn=x", "nightly.corn")]
+    ("override", "problem"),
+    [('nightly.cron="0 2 * *"', "nightly.cron"), ("nightly.timezone=Atlantis", "nightly.timezone"), ("nightly.corn=x", "nightly.corn")]
 )
 def test_a_schedule_that_is_none_is_refused_before_anything_is_served(
     override: str, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -144,7 +146,8 @@ def test_the_webhook_is_a_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "SHAPELINE_WEBHOOK" in said and "token" not in said
     monkeypatch.setenv("SHAPELINE_WEBHOOK", "https://hooks.example/token")
     assert nightly.read_webhook() == "https://hooks.example/token"
-    assert nightly.post("text", Path(), Nightly(), "nonsense:token")[0] == "the webhook did not accept the summary: <urlopen error unknown url type: nonsense>"
+    assert nightly.post("text", Path(), Nightly(), "nonsense:token")[0] == (
+        "the webhook did not accept the summary: <urlopen error unknown url type: nonsense>")
 
 
 def test_the_password_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,8 @@ shape: {dtype: {dtype: float32, shape: [batch]}}
 
 
 def declared(inputs: Any) -> Model:
-    return from_plain(Model, {"name": "nested", "factory": {"_target_": "a.b"}, "inputs": inputs, "symbols": {"batch": {"min": 1, "max": 4}}})
+    return from_plain(Model,
+                      {"name": "nested", "factory": {"_target_": "a.b"}, "inputs": inputs, "symbols": {"batch": {"min": 1, "max": 4}}})
 
 
 def test_leaves_are_named_by_their_paths() -> None:
@@ -76,7 +77,8 @@ g: {}
 h: {_target_: 3, x: {dtype: float32}}
 i: {dtype: float32, repeat: -1}
 """)
-    found = [(".".join(map(str, misfit.keys)), misfit.cause, misfit.fix) for name in bad for misfit in find_misfits(Tree, bad[name], (name,))]
+    found = [(".".join(map(str, misfit.keys)), misfit.cause, misfit.fix) for name in bad
+             for misfit in find_misfits(Tree, bad[name], (name,))]
     assert found == [
         ("a.dtpe", "is not a known key", "did you mean 'dtype'?"), ("a.dtype", "is missing", "a string"),
         ("b.0.shap", "is not a known key", "did you mean 'shape'?"),

@@ -10,7 +10,8 @@ INPUTS = {"x": ("float32", ("batch", "seq")), "y": ("float32", ("other", 2))}
 class Case(torch.nn.Module):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[object, ...]:
         b, s, o = x.shape[0], x.shape[1], y.shape[0]
-        return b + s, b * 3 - s, s // 2, s % 3, b**2, torch.sym_max(b, o), torch.sym_min(s, o), b / 2, math.ceil(b / 2), -b, math.floor(o / 3), (s - 9) % 4, torch.sym_not(b > 4), abs(s - 8), torch.sym_ite(b > 9, s, o)
+        return (b + s, b * 3 - s, s // 2, s % 3, b**2, torch.sym_max(b, o), torch.sym_min(s, o), b / 2, math.ceil(b / 2), -b,
+                math.floor(o / 3), (s - 9) % 4, torch.sym_not(b > 4), abs(s - 8), torch.sym_ite(b > 9, s, o))
 
 
 # CHECK: [[B:%\w+]] : int = aten::size(%x, [[ZERO:%\w+]])

@@ -15,7 +15,8 @@ def job(entry: str, outcome: str = "ok", size: str = "?", steps: int = 0) -> dic
     dims = [{"asked": asked, "levels": [{"level": "exported", "size": "s3"}, {"level": "mhlo", "size": given}]}
             for asked, given in (("batch", "?"), ("past + 1", size), ("64", "64"))]
     walks = [{"steps": steps, "top1": 0.5}] if steps else []
-    return {"model": "llama_generation", "variant": f"dynamic:{entry}", "outcome": outcome, "symbols": {"requested": dims}, "verify": {"steps": walks}}
+    return {"model": "llama_generation", "variant": f"dynamic:{entry}", "outcome": outcome, "symbols": {"requested": dims},
+            "verify": {"steps": walks}}
 
 
 @pytest.mark.parametrize(("jobs", "row", "status"), [

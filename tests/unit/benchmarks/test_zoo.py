@@ -20,12 +20,14 @@ SMALL = {
     "families": {
         "text": {
             "kwargs": {"vocab_size": 64, "num_hidden_layers": 2, "no_config_has_this": 1},
-            "inputs": {"input_ids": {"dtype": "int64", "shape": ["batch", "seq"], "fill": {"randint": [0, 64]}}, "attention_mask": {"dtype": "int64"}},
+            "inputs": {"input_ids": {"dtype": "int64", "shape": ["batch", "seq"], "fill": {"randint": [0, 64]}},
+                       "attention_mask": {"dtype": "int64"}},
             "symbols": {"batch": {"min": 1, "max": 4}, "seq": {"min": 1, "max": 8}},
             "architectures": {
                 "roberta": "RobertaModel",
                 "clip": {"architecture": "CLIPModel", "kwargs": {"vision_config": {"num_hidden_layers": 1}}, "note": "Two towers."},
-                "fnet": {"architecture": "FNetModel", "inputs": {"attention_mask": None, "input_ids": {"fill": "ones"}}, "symbols": {"seq": {"max": 9}}},
+                "fnet": {"architecture": "FNetModel", "inputs": {"attention_mask": None, "input_ids": {"fill": "ones"}},
+                         "symbols": {"seq": {"max": 9}}},
             },
         }
     },
@@ -43,9 +45,11 @@ def test_the_files_in_configs_match_the_table() -> None:
 
 def test_the_table_has_sixty_architectures_of_every_family() -> None:
     named = zoo.families(TABLE)
-    classes = {row if isinstance(row, str) else row["architecture"] for family in TABLE["families"].values() for row in family["architectures"].values()}
+    classes = {row if isinstance(row, str) else row["architecture"] for family in TABLE["families"].values()
+               for row in family["architectures"].values()}
     assert len(classes) == len(named) >= 60
-    assert {"text encoder", "decoder", "mixture of experts", "state space", "encoder-decoder", "vision", "audio", "multimodal"} <= set(named.values())
+    assert {"text encoder", "decoder", "mixture of experts", "state space", "encoder-decoder", "vision", "audio", "multimodal"} <= (
+        set(named.values()))
 
 
 def test_a_config_gets_the_keys_that_it_knows_and_so_do_the_configs_inside_it() -> None:
@@ -53,7 +57,8 @@ def test_a_config_gets_the_keys_that_it_knows_and_so_do_the_configs_inside_it() 
         "_target_": "lowering.sources.huggingface.build", "config": "RobertaConfig", "architecture": "RobertaModel",
         "kwargs": {"vocab_size": 64, "num_hidden_layers": 2},
     }  # fmt: skip
-    assert models()["clip"]["factory"]["kwargs"] == {"text_config": {"vocab_size": 64, "num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 1}}
+    assert models()["clip"]["factory"]["kwargs"] == {"text_config": {"vocab_size": 64, "num_hidden_layers": 2},
+                                                     "vision_config": {"num_hidden_layers": 1}}
 
 
 def test_a_row_is_laid_over_its_family() -> None:
@@ -64,7 +69,8 @@ def test_a_row_is_laid_over_its_family() -> None:
 
 def test_the_suite_names_the_made_and_the_listed_models() -> None:
     suite = yaml.safe_load(zoo.files(SMALL)[zoo.SUITE])
-    assert suite["models"] == {"bert": None, "clip": {"model": "zoo/clip"}, "fnet": {"model": "zoo/fnet"}, "roberta": {"model": "zoo/roberta"}}
+    assert suite["models"] == {"bert": None, "clip": {"model": "zoo/clip"}, "fnet": {"model": "zoo/fnet"},
+                               "roberta": {"model": "zoo/roberta"}}
     assert "# Two towers.\n" in zoo.files(SMALL)[zoo.MODELS / "clip.yaml"]
 
 
@@ -100,7 +106,8 @@ def row(name: str, outcome: str, stages: tuple[str, ...], points: int = 0, symbo
     problems = () if outcome == "ok" else (Problem("aten.foo", "no lowering"),)
     ended = tuple(StageResult(stage, "ok") for stage in stages)
     verify = {"points": [{}] * points, "max_rel": 1e-6} if points else {}
-    return zoo_page.Row(JobResult(f"{name}--default", name, "default", outcome, "mhlo", stages=ended, problems=problems, verify=verify, symbols=symbols or {}),
+    return zoo_page.Row(JobResult(f"{name}--default", name, "default", outcome, "mhlo", stages=ended, problems=problems, verify=verify,
+                                  symbols=symbols or {}),
                         "text", "Model", ("batch 1..4",))
 
 

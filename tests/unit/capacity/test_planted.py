@@ -43,13 +43,15 @@ class Planted(torch.nn.Module):
         values, counts = torch.unique(ids, return_counts=True)
         rows_of = x.new_zeros(6, 4).index_add(0, ids[mask], rows)
         return {
-            "mean": chosen.mean(), "softmax": chosen.softmax(0), "size": x.sum() + chosen.shape[0], "var": rows.var(0), "norm": chosen.norm(),
-            "argmax": chosen.argmax(), "cat": torch.cat([chosen, x.sum(1), x[x < 0]]).mean(), "median": chosen.sort().values.median(),
-            "last": chosen.cumsum(0)[-1], "first": chosen.flip(0)[0], "prod": (chosen / 3).prod(), "gram": rows.T @ rows,
-            "top": chosen.topk(2).values, "flat": rows.reshape(-1).sum(), "most": chosen.amax(), "ids": values, "counts": counts,
-            "histogram": torch.histc(chosen, 4), "third": rows.sum(1).kthvalue(1).values, "ranks": torch.searchsorted(chosen.sort().values, x),
+            "mean": chosen.mean(), "softmax": chosen.softmax(0), "size": x.sum() + chosen.shape[0], "var": rows.var(0),
+            "norm": chosen.norm(), "argmax": chosen.argmax(), "cat": torch.cat([chosen, x.sum(1), x[x < 0]]).mean(),
+            "median": chosen.sort().values.median(), "last": chosen.cumsum(0)[-1], "first": chosen.flip(0)[0], "prod": (chosen / 3).prod(),
+            "gram": rows.T @ rows, "top": chosen.topk(2).values, "flat": rows.reshape(-1).sum(), "most": chosen.amax(), "ids": values,
+            "counts": counts, "histogram": torch.histc(chosen, 4), "third": rows.sum(1).kthvalue(1).values,
+            "ranks": torch.searchsorted(chosen.sort().values, x),
             "convolved": torch.conv1d(rows.T[None], x.new_ones(2, 4, 3), stride=2, padding=1), "trace": (rows @ rows.T).diagonal().sum(),
-            "parts": torch.stack([torch.cat([rows, x[~mask]]), x]), "normal": torch.nn.functional.batch_norm(torch.cat([rows, x]), None, None, training=True),
+            "parts": torch.stack([torch.cat([rows, x[~mask]]), x]),
+            "normal": torch.nn.functional.batch_norm(torch.cat([rows, x]), None, None, training=True),
             "without": torch.where(rows > 1, torch.nan, rows).nanmean(), "steps": rows[::2] - rows[::2].mean(0), "end": rows[-1:],
             "layer": torch.nn.functional.layer_norm(rows.T, [rows.shape[0]]), "rms": torch.nn.functional.rms_norm(rows.T, [rows.shape[0]]),
             "lower": torch.where(rows > 1, torch.nan, rows).nanmedian(0).values, "frequent": ids[mask].mode().values,
@@ -183,11 +185,13 @@ class Moved(torch.nn.Module):
         kept = torch.ops.torchvision.nms(boxes, x[mask, 0], 0.1)
         image, regions = torch.outer(x[:, 0], x[:, 1])[None, None], torch.cat([torch.zeros_like(boxes[:, :1]), boxes * 3], 1)
         return {
-            "inner": x[:, None, :].expand(-1, 3, -1)[:, :, :2].transpose(0, 1)[:, mask].reshape(-1, 2), "head": x[:count], "tail": x[count:],
-            "back": torch.zeros_like(x).masked_scatter(x > 0, x[x > 0] * 2), "names": names, "inverse": inverse, "repeated": repeated,
-            "bags": bags, "kept": kept, "aligned": torch.ops.torchvision.roi_align(image, regions, 0.5, 2, 3, 2, False),
-            "adaptive": torch.ops.torchvision.roi_align(image, regions, 1.0, 1, 2, 0, True), "static": torch.nonzero_static(mask, size=4), "count": count, "stacked": torch.stack([rows, -rows]),
-            "rolled": rows.roll(1, 0), "padded": torch.nn.functional.pad(rows, (0, 0, 1, 1), value=5.0), "split": rows.split(1, 1)[2],
+            "inner": x[:, None, :].expand(-1, 3, -1)[:, :, :2].transpose(0, 1)[:, mask].reshape(-1, 2), "head": x[:count],
+            "tail": x[count:], "back": torch.zeros_like(x).masked_scatter(x > 0, x[x > 0] * 2), "names": names, "inverse": inverse,
+            "repeated": repeated, "bags": bags, "kept": kept,
+            "aligned": torch.ops.torchvision.roi_align(image, regions, 0.5, 2, 3, 2, False),
+            "adaptive": torch.ops.torchvision.roi_align(image, regions, 1.0, 1, 2, 0, True), "static": torch.nonzero_static(mask, size=4),
+            "count": count, "stacked": torch.stack([rows, -rows]), "rolled": rows.roll(1, 0),
+            "padded": torch.nn.functional.pad(rows, (0, 0, 1, 1), value=5.0), "split": rows.split(1, 1)[2],
             "scattered": x.scatter_add(0, ids[mask][:, None].expand(-1, 4) % 3, rows), "matrix": rows @ rows.T, "tiled": rows.repeat(2, 1),
             "grouped": torch._grouped_mm(x.repeat(1, 2).to(torch.bfloat16), 2 * torch.eye(8, dtype=torch.bfloat16).repeat(2, 1, 1),
                                          offs=torch.stack([mask.sum(), torch.ones_like(mask).sum()]).to(torch.int32)),

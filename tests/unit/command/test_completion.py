@@ -56,7 +56,8 @@ def test_a_shell_offers_what_may_follow(words: list[str], offered: list[str], tm
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
 def test_zsh_takes_the_script(tmp_path: Path) -> None:
     script = f"autoload -U compinit && compinit -u\n{completion.make_script('zsh')}echo ${{_comps[shapeline]}}"
-    done = subprocess.run(["zsh", "-f", "-c", script], cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    done = subprocess.run(["zsh", "-f", "-c", script], cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+                          capture_output=True, text=True, check=True)
     assert "_shapeline" in done.stdout and done.stderr == ""
 
 

@@ -29,7 +29,8 @@ def test_another_version_and_a_missing_package_are_problems_with_the_command_tha
 def test_a_broken_wheel_is_reported_and_the_others_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "COMPILERS", ("no_such_compiler.ir", "json"))
     assert [str(finding) for finding in doctor.check_imports()] == [
-        "problem  no_such_compiler cannot be imported: ModuleNotFoundError: No module named 'no_such_compiler' (pip install --force-reinstall no-such-compiler)",
+        ("problem  no_such_compiler cannot be imported: ModuleNotFoundError: No module named 'no_such_compiler' "
+         "(pip install --force-reinstall no-such-compiler)"),
         "ok       json can be imported",
     ]
 

@@ -60,7 +60,8 @@ def test_explain_prints_the_page_one_symbol_the_timeline_or_the_source(output: P
 @pytest.mark.parametrize(("arguments", "words"), [
     (["explain", "branch", "m"], "'m' is not a symbol or dim of branch; known: n, s77, x[0]"),
     (["explain", "brnch--default"], "did you mean 'branch--default'?"),
-    (["explain", "broken"], "is part of the ids of 2 jobs of run 20260101T000000Z-some-abcdef (name one of broken--default, broken--other)"),
+    (["explain", "broken"],
+     "is part of the ids of 2 jobs of run 20260101T000000Z-some-abcdef (name one of broken--default, broken--other)"),
     (["explain", "broken--default"], "is missing: the job has no result yet"),
     (["explain", "broken--other"], "is empty: the job ended before its export began"),
     (["explain", "branch", "--run", "nowhere"], "has no report of a run 'nowhere'"),

@@ -157,13 +157,16 @@ def test_every_verb_has_a_module_whose_help_it_prints(capsys: pytest.CaptureFixt
 
 def test_a_verb_loads_only_what_it_needs() -> None:
     code = ("import sys; from flows.__main__ import main; main(['list', 'model=mlp']); "
-            "print(sorted({name for name in sys.modules if name.startswith('flows.command.')} | {'torch', 'prefect', 'rich'} & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+            "found = {name for name in sys.modules if name.startswith('flows.command.')}; "
+            "print(sorted(found | {'torch', 'prefect', 'rich'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          check=True)
     used = [f"flows.command.{name}" for name in ("arguments", "examples", "exits", "list", "printing", "verbs")]
     assert done.stdout.splitlines()[-1] == str(used)
 
 
-@pytest.mark.parametrize(("text", "size"), [("500", 500), ("1K", 1024), ("20G", 20 << 30), ("20GiB", 20 << 30), ("1.5 mb", 3 << 19), ("2TB", 2 << 40)])
+@pytest.mark.parametrize(("text", "size"),
+                         [("500", 500), ("1K", 1024), ("20G", 20 << 30), ("20GiB", 20 << 30), ("1.5 mb", 3 << 19), ("2TB", 2 << 40)])
 def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:
     assert parse_size(text) == size
 
@@ -175,7 +178,8 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("found", ["2.11.0+cpu", "2.14.1", "3.12.0"])
-def test_an_unsupported_torch_is_refused_by_the_command_and_by_the_import(found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unsupported_torch_is_refused_by_the_command_and_by_the_import(found: str, monkeypatch: pytest.MonkeyPatch,
+                                                                          capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(versions.metadata, "version", lambda name: found)
     said = f"Shapeline needs torch 2.12 or 2.13, found {found}"
     assert main(["list"]) == USAGE_ERROR

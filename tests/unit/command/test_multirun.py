@@ -19,7 +19,8 @@ from lowering.store import keys
 from tests.unit.config.configurations import digests
 from tests.unit.conftest import Asked
 
-RANGES = {"model": ["bert", "gpt2", "llama"], "model.symbols.seq.max": [64, 128, 256, 512], "stages": ["default", "core", "transform", "bounds", "fx"]}
+RANGES = {"model": ["bert", "gpt2", "llama"], "model.symbols.seq.max": [64, 128, 256, 512],
+          "stages": ["default", "core", "transform", "bounds", "fx"]}
 
 
 @pytest.fixture

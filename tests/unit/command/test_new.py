@@ -84,7 +84,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("architecture", "shapes"), [
     ("DistilBertModel", {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"]}),
     ("ViTModel", {"pixel_values": ["batch", 3, 64, 64]}),
-    ("T5ForConditionalGeneration", {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"], "decoder_input_ids": ["batch", "target"]}),
+    ("T5ForConditionalGeneration",
+     {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"], "decoder_input_ids": ["batch", "target"]}),
     ("MixtralForCausalLM", {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"]}),
     ("TimesformerModel", {"pixel_values": ["batch", 8, 3, 64, 64]}),
     ("DacModel", {"input_values": ["batch", 1, "samples"]}),
@@ -147,7 +148,8 @@ def test_an_exported_program_is_a_model_with_its_own_dims(folder: Path, capsys: 
     assert "--trust" in capsys.readouterr().err
     assert main(["new", "model", "mine", "--from", "net.pt2", "--trust"]) == 0
     told = yaml.safe_load((folder / "mine.yaml").read_text())
-    assert told["inputs"] == {"x": {"dtype": "float32", "shape": ["x_d0", 6]}, "ids": {"dtype": "int64", "shape": ["ids_d0"], "fill": {"randint": [0, 4]}},
+    assert told["inputs"] == {"x": {"dtype": "float32", "shape": ["x_d0", 6]},
+                              "ids": {"dtype": "int64", "shape": ["ids_d0"], "fill": {"randint": [0, 4]}},
                               "pair": {"shift": {"dtype": "float32", "shape": [3]}}}  # fmt: skip
     assert told["symbols"] == {"x_d0": {"min": 4, "max": 40}, "ids_d0": {"min": 1, "max": 9}}
     loaded = exported.load("net.pt2", trusted=True)
@@ -162,7 +164,8 @@ def test_an_exported_program_is_a_model_with_its_own_dims(folder: Path, capsys: 
 
 @pytest.mark.parametrize(("source", "problem"), [
     (["huggingface", "LlamaForCausalLN"], "LlamaForCausalLM"), (["huggingface"], "is no source"), (["nowhere:Model"], "cannot be imported"),
-    (["shapeline_new_broken:Model"], "cannot be imported: ModuleNotFoundError: No module named 'shapeline_new_needed' (import shapeline_new_broken"),
+    (["shapeline_new_broken:Model"],
+     "cannot be imported: ModuleNotFoundError: No module named 'shapeline_new_needed' (import shapeline_new_broken"),
     (["shapeline_new_models:fails"], "no disk"), (["shapeline_new_models:torch"], "is not callable"), (["os:getcwd"], "returns a str"),
 ])  # fmt: skip
 def test_a_source_that_is_none_is_refused(source: list[str], problem: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,8 @@ def test_a_grouped_product_is_one_op_of_chlo_and_mhlo() -> None:
     artifact, _ = portable.serialize(program.ir, names=list_names(program.signature))
     static = static_modules.make(program, {"batch": 3, "length": 5})
     counts = [sum(op.name.endswith("ragged_dot") for op in mlir.walk_operations(module)) for module in
-              (stablehlo.ir, program.ir, static.stablehlo, static.mhlo, portable.deserialize(artifact), portable.deserialize(static.artifact))]
+              (stablehlo.ir, program.ir, static.stablehlo, static.mhlo, portable.deserialize(artifact),
+               portable.deserialize(static.artifact))]
     assert counts == [1, 1, 1, 1, 0, 0], "portable artifacts hold the arithmetic"
     Verify(platforms=("cpu",), levels=("stablehlo:interpreter", "mhlo"), points=3).apply(program, note)
     assert {cell["outcome"] for cell in note.reports["verify"]["consumers"]} == {"agrees"}

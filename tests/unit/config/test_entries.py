@@ -33,18 +33,21 @@ symbols:
 
 def test_each_entry_is_a_job_of_its_own(folder: Path) -> None:
     write(folder / "model/served.yaml", SERVED)
-    jobs = {job_id(job): job["model"] for job in plan([f"hydra.searchpath=['{folder}']", "model=served", "model.entries.decode.symbols.chunk.max=2"]).jobs}
+    jobs = {job_id(job): job["model"]
+            for job in plan([f"hydra.searchpath=['{folder}']", "model=served", "model.entries.decode.symbols.chunk.max=2"]).jobs}
     assert list(jobs) == ["served--default:prefill", "served--default:decode"]
     prefill, decode = jobs.values()
     assert (prefill["method"], prefill["entry"], decode["method"], decode["entry"]) == ("forward", "prefill", "step", "decode")
-    assert prefill["symbols"].keys() == {"batch", "seq"} and decode["symbols"]["chunk"]["max"] == 2 and decode["symbols"].keys() == {"batch", "chunk"}
+    assert prefill["symbols"].keys() == {"batch", "seq"} and decode["symbols"]["chunk"]["max"] == 2
+    assert decode["symbols"].keys() == {"batch", "chunk"}
     assert prefill["inputs"]["cache"]["layers"]["keys"]["fill"] == "zeros" and decode["inputs"]["cache"]["layers"]["keys"]["fill"] is None
     assert prefill["factory"] == decode["factory"] and prefill["seed"] == decode["seed"]
 
 
 def test_one_entry_can_be_selected(folder: Path) -> None:
     write(folder / "model/served.yaml", SERVED)
-    assert [job_id(job) for job in plan([f"hydra.searchpath=['{folder}']", "model=served", "select=decode"]).jobs] == ["served--default:decode"]
+    assert [job_id(job) for job in plan([f"hydra.searchpath=['{folder}']", "model=served", "select=decode"]).jobs] == (
+        ["served--default:decode"])
 
 
 def test_a_problem_is_at_the_key_of_its_entry_or_of_what_all_share(folder: Path) -> None:
@@ -117,8 +120,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_a_file_is_merged_over_the_entries_that_its_factory_implies(folder: Path, asked: list[object]) -> None:
     file = write(folder / "model/chat.yaml", GENERATION)
-    prefill, decode = (job["model"] for job in plan([f"hydra.searchpath=['{folder}']", "model=chat", "model.entries.decode.symbols.past.max=9"]).jobs)
-    assert prefill["inputs"]["attention_mask"]["fill"] == "ones" and prefill["symbols"]["batch"] == {"min": 1, "max": 4, "multiple_of": 1, "example": None}
+    prefill, decode = (job["model"]
+                       for job in plan([f"hydra.searchpath=['{folder}']", "model=chat", "model.entries.decode.symbols.past.max=9"]).jobs)
+    assert prefill["inputs"]["attention_mask"]["fill"] == "ones"
+    assert prefill["symbols"]["batch"] == {"min": 1, "max": 4, "multiple_of": 1, "example": None}
     assert decode["symbols"].keys() == {"batch", "past"} and decode["symbols"]["past"]["max"] == 9
     file.write_text(GENERATION.replace("{inputs: {attention_mask: {fill: ones}}}", "null"))
     assert [job_id(job) for job in plan([f"hydra.searchpath=['{folder}']", "model=chat"]).jobs] == ["chat--default:decode"]
@@ -130,7 +135,8 @@ def test_a_factory_whose_entries_cannot_be_found_is_refused_at_its_key(folder: P
     assert refused(f"hydra.searchpath=['{folder}']", "model=chat") == [f"{file}:4 factory.config: transformers has no such class"]
     file.write_text(GENERATION.replace("architecture:", "architektur:"))
     found = refused(f"hydra.searchpath=['{folder}']", "model=chat")
-    assert not_said([f"{file}:5 factory.architektur: lowering.sources.huggingface.generation has no option"], found) == "" and len(asked) == 1
+    assert not_said([f"{file}:5 factory.architektur: lowering.sources.huggingface.generation has no option"], found) == ""
+    assert len(asked) == 1
 
 
 def test_the_entries_of_shipped_models_are_kept_with_them(asked: list[object]) -> None:

@@ -74,7 +74,8 @@ def test_names_that_the_suite_has_not_are_errors_with_their_near_miss(folder: Pa
     assert refused(folder, "expect: {one--sed1: ok,\n  twoo: ok, three: ok}") == [
         "mine.yaml:1 expect.one--sed1: the suite has no job or model 'one--sed1' (did you mean 'one--seed1'?)",
         "mine.yaml:2 expect.twoo: the suite has no job or model 'twoo' (did you mean 'two'?)",
-        "mine.yaml:2 expect.three: the suite has no job or model 'three' (remove the entry, or update the file with shapeline update-expected)",
+        ("mine.yaml:2 expect.three: the suite has no job or model 'three' "
+         "(remove the entry, or update the file with shapeline update-expected)"),
     ]
 
 
@@ -163,7 +164,8 @@ expect:
   mends--default: ok
 """
     said = capsys.readouterr().out.splitlines()
-    assert said[:3] == ["bad--default: no entry -> unsupported in script", "gone--default: ok -> no entry", "mends--default: error in script -> ok"]
+    assert said[:3] == ["bad--default: no entry -> unsupported in script", "gone--default: ok -> no entry",
+                        "mends--default: error in script -> ok"]
     assert "unchanged, because the run has no verdict on them: lost--default" in said
     assert main(["update-expected", "--output", str(tmp_path)]) == 0
     assert "already agrees with the outcomes" in capsys.readouterr().out

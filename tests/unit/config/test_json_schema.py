@@ -1,4 +1,4 @@
-"""The JSON Schemas of the configuration files, checked by an independent validator: shipped files fit, and broken ones fail as in `validate`."""
+"""The JSON Schemas of configuration files, by an independent validator: shipped files fit, and broken ones fail as in `validate`."""
 
 from __future__ import annotations
 
@@ -84,14 +84,15 @@ def test_good_models_fit(model: dict[str, Any]) -> None:
 
 BROKEN = [
     change(("factroy", {})), change(("factory", ...)), change(("factory", "MLP")), change(("inputs", [X])),
-    change(("inputs.x.dtpye", "float32")), change(("inputs.x.shape", "batch")), change(("inputs.x.shape", [1.5])), change(("inputs.x.shape", [[2]])),
-    change(("inputs.x.fill", 3)), change(("inputs.x.repeat", "two")), change(("inputs.x.dtype", 32)),
-    change(("symbols.batch.min", "one")), change(("symbols.batch.max", 1.5)), change(("symbols.batch.mx", 3)), change(("symbols", ["batch"])),
-    change(("symbols.batch", 8)), change(("symbols.batch.multiple_of", True)), change(("symbols.batch.example", "3")),
-    change(("tolerances", {"float32": {"atol": 1e-3}})), change(("tolerances", {"float32": 1e-3})), change(("tolerances.float32.rtol", "small")),
-    change(("seed", 1.5)), change(("seed", None)), change(("weights", "some")), change(("mode", "eval")), change(("checkpoint", 3)),
-    change(("libraries", "ops.so")), change(("libraries", [3])), change(("libraries", [{"source": ["a.cpp"]}])),
-    change(("custom_calls", ["aten.add"])), change(("custom_calls.aten_add", {"targt": "x"})), change(("constants", [1])),
+    change(("inputs.x.dtpye", "float32")), change(("inputs.x.shape", "batch")), change(("inputs.x.shape", [1.5])),
+    change(("inputs.x.shape", [[2]])), change(("inputs.x.fill", 3)), change(("inputs.x.repeat", "two")), change(("inputs.x.dtype", 32)),
+    change(("symbols.batch.min", "one")), change(("symbols.batch.max", 1.5)), change(("symbols.batch.mx", 3)),
+    change(("symbols", ["batch"])), change(("symbols.batch", 8)), change(("symbols.batch.multiple_of", True)),
+    change(("symbols.batch.example", "3")), change(("tolerances", {"float32": {"atol": 1e-3}})), change(("tolerances", {"float32": 1e-3})),
+    change(("tolerances.float32.rtol", "small")), change(("seed", 1.5)), change(("seed", None)), change(("weights", "some")),
+    change(("mode", "eval")), change(("checkpoint", 3)), change(("libraries", "ops.so")), change(("libraries", [3])),
+    change(("libraries", [{"source": ["a.cpp"]}])), change(("custom_calls", ["aten.add"])),
+    change(("custom_calls.aten_add", {"targt": "x"})), change(("constants", [1])),
     change(("stages", ["verify"])), change(("stages.verify", True)),
 ]  # fmt: skip
 
@@ -103,7 +104,8 @@ def test_a_broken_model_fails_in_both(number: int) -> None:
 
 
 @pytest.mark.parametrize("suite", [
-    {}, {"models": 3}, {"models": {"bert": {"variant": {}}}}, {"models": ["bert"], "max_jobs": 0}, {"models": {"bert": None}, "sweep": {"seed": 3}},
+    {}, {"models": 3}, {"models": {"bert": {"variant": {}}}}, {"models": ["bert"], "max_jobs": 0},
+    {"models": {"bert": None}, "sweep": {"seed": 3}},
     {"models": {"bert": {"exclude": {"seed": 1}}}}, {"models": ["bert"], "strict_dims": "yes"},
 ])  # fmt: skip
 def test_a_broken_suite_fails_in_both(suite: dict[str, Any]) -> None:

@@ -35,7 +35,8 @@ def test_every_suite_and_model_of_the_project_is_sound() -> None:
     folders = Folders()
     for name in folders.names("suite"):
         assert plan([f"suite={name}"]).jobs
-    assert {job["model"]["name"] for job in plan([f"model=[{','.join(folders.names('model'))}]"]).jobs} == {Path(name).name for name in folders.names("model")}
+    assert {job["model"]["name"] for job in plan([f"model=[{','.join(folders.names('model'))}]"]).jobs} == (
+        {Path(name).name for name in folders.names("model")})
 
 
 def test_the_quickstart_holds_resnet_with_and_without_dynamic_image_sizes() -> None:
@@ -238,7 +239,8 @@ def test_a_quoted_text_reads_as_itself(text: str) -> None:
 
 
 @pytest.mark.parametrize(("overrides", "strict"), [
-    (["suite=quickstart"], False), (["suite=nightly"], True), (["suite=nightly", "strict_dims=false"], False), (["model=mlp", "strict_dims=true"], True),
+    (["suite=quickstart"], False), (["suite=nightly"], True), (["suite=nightly", "strict_dims=false"], False),
+    (["model=mlp", "strict_dims=true"], True),
 ])
 def test_strict_dims_of_the_command_line_win_over_the_suite(overrides: list[str], strict: bool) -> None:
     assert {job["strict_dims"] for job in plan(overrides).jobs} == {strict}

@@ -190,22 +190,26 @@ def test_annotations_are_read_and_never_evaluated(folder: Path, monkeypatch: pyt
     (folder / "noted.py").write_text("""
 from collections.abc import Mapping
 from typing import Literal, Optional
-def build(width: "int | None", kind: Literal["a", 2], sizes: tuple[int, ...], names: Mapping[str, Optional[bool]], *, mark: open("made", "w")):
+def build(width: "int | None", kind: Literal["a", 2], sizes: tuple[int, ...], names: Mapping[str, Optional[bool]], *,
+          mark: open("made", "w")):
     raise AssertionError("only planned")
 """)
     inputs = "\n".join(TINY.splitlines()[2:])
-    write(folder / "model/good.yaml", f"factory: {{_target_: noted.build, width: null, kind: 2, sizes: [1, 2], names: {{x: null}}, mark: 1}}\n{inputs}")
-    write(folder / "model/bad.yaml", f"factory: {{_target_: noted.build, width: x, kind: b, sizes: [1, x], names: {{x: 3}}, mark: [1]}}\n{inputs}")
+    write(folder / "model/good.yaml",
+          f"factory: {{_target_: noted.build, width: null, kind: 2, sizes: [1, 2], names: {{x: null}}, mark: 1}}\n{inputs}")
+    write(folder / "model/bad.yaml",
+          f"factory: {{_target_: noted.build, width: x, kind: b, sizes: [1, x], names: {{x: 3}}, mark: [1]}}\n{inputs}")
     assert plan([f"hydra.searchpath=['{folder}']", "model=good"]).jobs
     found = refused(f"hydra.searchpath=['{folder}']", "model=bad")
-    assert not_said(["factory.width: 'x' is not an integer or null", "factory.kind: 'b' is not one of a, 2", "factory.sizes[1]: 'x' is not an integer",
-                     "factory.names.x: 3 is not true or false or null"], found) == ""
+    assert not_said(["factory.width: 'x' is not an integer or null", "factory.kind: 'b' is not one of a, 2",
+                     "factory.sizes[1]: 'x' is not an integer", "factory.names.x: 3 is not true or false or null"], found) == ""
     assert len(found) == 4
     assert not (folder / "made").exists()
 
 
 def test_a_leaf_has_no_parts(folder: Path) -> None:
-    write(folder / "model/nested.yaml", TINY.replace("features: {dtype", "features: {part: {dtype: float32, shape: [batch]}, fil: {randint: [0, 3]}, dtype"))
+    write(folder / "model/nested.yaml",
+          TINY.replace("features: {dtype", "features: {part: {dtype: float32, shape: [batch]}, fil: {randint: [0, 3]}, dtype"))
     found = refused(f"hydra.searchpath=['{folder}']", "model=nested")
     assert not_said(["inputs.features.part: is not a known key (known: dtype, shape, fill",
                      "inputs.features.fil: is not a known key (did you mean 'fill'?)"], found) == ""
@@ -228,15 +232,17 @@ symbols: {batch: {min: 1, max: 64}}
     file = folder / "model/tree.yaml"
     assert not_said([f"{file}:7 inputs.features.hidden[0].shape[0]: symbol 'bacth' is not declared (did you mean 'batch'?)",
                      f"{file}:8 inputs.features.hidden[1].shap: is not a known key (did you mean 'shape'?)",
-                     f"{file}:9 inputs.features.sacle: tests.unit.models.nested_models.State has no argument 'sacle' (did you mean 'scale'?)",
+                     (f"{file}:9 inputs.features.sacle: tests.unit.models.nested_models.State has no argument 'sacle' "
+                      "(did you mean 'scale'?)"),
                      f"{file}:4 inputs.features: tests.unit.models.nested_models.State needs 'scale'",
                      f"{file}:10 inputs.cache._target_: transformers.DynamicCach: "], found) == ""
 
 
 def test_leaves_are_overridden_by_their_keys(folder: Path) -> None:
-    model = TINY.replace("lowering.sources.mlp.MLP, width_in: 16, width_hidden: 32, width_out: 8", "tests.unit.models.nested_models.Inheriting")
-    write(folder / "model/cached.yaml", model.replace("symbols:", """  cache: {layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}
-symbols:"""))
+    model = TINY.replace("lowering.sources.mlp.MLP, width_in: 16, width_hidden: 32, width_out: 8",
+                         "tests.unit.models.nested_models.Inheriting")
+    cache = "  cache: {layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}\n"
+    write(folder / "model/cached.yaml", model.replace("symbols:", f"{cache}symbols:"))
     path = f"hydra.searchpath=['{folder}']"
     job = plan([path, "model=cached", "model.inputs.cache.layers.repeat=5", "model.inputs.cache.layers.keys.fill=ones"]).jobs[0]
     assert job["model"]["inputs"]["cache"]["layers"]["repeat"] == 5 and job["model"]["inputs"]["cache"]["layers"]["keys"]["fill"] == "ones"
@@ -247,8 +253,8 @@ symbols:"""))
 NESTED = """
 factory: {_target_: tests.unit.models.nested_models.Nested}
 inputs:
-  state: {_target_: tests.unit.models.nested_models.State, hidden: [{dtype: float32, shape: [batch, 4]}, {dtype: float32, shape: [batch, 4]}],
-          scale: {dtype: float32, shape: []}}
+  state: {_target_: tests.unit.models.nested_models.State,
+          hidden: [{dtype: float32, shape: [batch, 4]}, {dtype: float32, shape: [batch, 4]}], scale: {dtype: float32, shape: []}}
   batch: {x: {left: {dtype: float32, shape: [batch, 4]}, right: null}, mode: double}
   pair: {tuple: [{dtype: float32, shape: [3], repeat: 2}, {dtype: float32, shape: [2]}]}
 symbols: {batch: {min: 1, max: 8}}
@@ -256,13 +262,16 @@ symbols: {batch: {min: 1, max: 8}}
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [
-    ("  pair:", "  pear:", "nested.yaml:7 inputs.pear: tests.unit.models.nested_models.Nested.forward has no argument 'pear' (did you mean 'pair'?)"),
+    ("  pair:", "  pear:",
+     "nested.yaml:7 inputs.pear: tests.unit.models.nested_models.Nested.forward has no argument 'pear' (did you mean 'pair'?)"),
     ("  pair:", "  pear:", "nested.yaml:3 inputs: tests.unit.models.nested_models.Nested.forward needs 'pair' (declare inputs.pair)"),
     ("models.State", "models.Stat", "nested_models has no 'Stat' (did you mean 'State'?)"),
-    ("tests.unit.models.nested_models.State", "transformers.DynamicCach", "transformers has no 'DynamicCach' (did you mean 'DynamicCache'?)"),
+    ("tests.unit.models.nested_models.State", "transformers.DynamicCach",
+     "transformers has no 'DynamicCach' (did you mean 'DynamicCache'?)"),
     ("tests.unit.models.nested_models.State", "transfomers.DynamicCache", "can be imported (did you mean 'transformers'?)"),
     ("tests.unit.models.nested_models.State", "zyzzyva.Cache", "add the folder of zyzzyva.py to PYTHONPATH"),
-    ("tests.unit.models.nested_models.State", "json.Zyzzyva", "json has no 'Zyzzyva' (is it in the version of json that is installed here?)"),
+    ("tests.unit.models.nested_models.State", "json.Zyzzyva",
+     "json has no 'Zyzzyva' (is it in the version of json that is installed here?)"),
 ])
 def test_a_structure_that_does_not_fit_the_code_is_refused_with_its_line_and_a_fix(folder: Path, old: str, new: str, said: str) -> None:
     found = refused(f"model={write(folder / 'model/nested.yaml', NESTED.replace(old, new, 1))}")
@@ -298,4 +307,5 @@ def test_an_override_sets_or_drops_keys_of_an_item_of_a_list_and_leaves_the_othe
     assert [job["model"]["inputs"]["state"]["hidden"][1]["fill"] for job in plan([f"model={file}", f"{second}.fill=ones,zeros"]).jobs] == [
         "ones", "zeros"]
     (problem,) = refused(f"model={file}", f"~{second}")
-    assert problem.endswith(f"an item of the list 'inputs.state.hidden' cannot be removed (write the others: {second.removesuffix('.1')}=[…])")
+    assert problem.endswith(
+        f"an item of the list 'inputs.state.hidden' cannot be removed (write the others: {second.removesuffix('.1')}=[…])")

@@ -22,7 +22,8 @@ from tests.unit.config.configurations import TINY, refused, write
 
 @pytest.mark.parametrize(("content", "words"), [
     (b"\xf6", "is not UTF-8: invalid start byte 0xf6"), (BOMB, "has more than 200000 values"), (b"a: &a [*a]", "'*a' contains itself"),
-    (b"[" * 3000, "nests deeper than 60 levels"), (b"a: " + b"9" * 9999, "is not valid YAML: Exceeds the limit"), (b"a: [", "is not valid YAML"),
+    (b"[" * 3000, "nests deeper than 60 levels"), (b"a: " + b"9" * 9999, "is not valid YAML: Exceeds the limit"),
+    (b"a: [", "is not valid YAML"),
 ])
 def test_a_file_that_is_no_configuration_is_named_with_its_line(content: bytes, words: str, tmp_path: Path) -> None:
     file = tmp_path / "model/bad.yaml"
@@ -35,12 +36,14 @@ def test_a_file_that_is_no_configuration_is_named_with_its_line(content: bytes, 
 
 
 @pytest.mark.parametrize(("override", "words"), [
-    ("model=[]", "names no model"), ("model=tiny,tiny", "names 'tiny' twice"), ("cluster.workers=100000", "is not 1 or more, and at most 10000"),
-    ("limits.stage_seconds=inf", "inf is not more than 0"), ("limits.retries=1000000", "at most 100"), ("output=", "is empty"),
-    ("stages.verify.points=-1", "-1 is not 1 or more"), ("model.tiny.stages.verify.budget_seconds=-2", "-2 is not 0 or more"),
-    ("cluster.gpus=[0,-1]", "cluster.gpus[1]: -1 is not 0 or more"), ("nightly.timezone=Mars", "'Mars' is no time zone"),
-    ("nightly.cron=x", "'x' is no schedule: has 1 fields, not 5"), ("nightly.cron='0 25 * * *'", "'25' is no hour (0-23)"),
-    ("model.tiny.inputs.features.fill={uniform:[a,1]}", "uniform takes [low, high]"), ("a=[b", "is not in Hydra's grammar"), ("model=a(", "model=a("),
+    ("model=[]", "names no model"), ("model=tiny,tiny", "names 'tiny' twice"),
+    ("cluster.workers=100000", "is not 1 or more, and at most 10000"), ("limits.stage_seconds=inf", "inf is not more than 0"),
+    ("limits.retries=1000000", "at most 100"), ("output=", "is empty"), ("stages.verify.points=-1", "-1 is not 1 or more"),
+    ("model.tiny.stages.verify.budget_seconds=-2", "-2 is not 0 or more"), ("cluster.gpus=[0,-1]", "cluster.gpus[1]: -1 is not 0 or more"),
+    ("nightly.timezone=Mars", "'Mars' is no time zone"), ("nightly.cron=x", "'x' is no schedule: has 1 fields, not 5"),
+    ("nightly.cron='0 25 * * *'", "'25' is no hour (0-23)"),
+    ("model.tiny.inputs.features.fill={uniform:[a,1]}", "uniform takes [low, high]"), ("a=[b", "is not in Hydra's grammar"),
+    ("model=a(", "model=a("),
 ])
 def test_values_out_of_range_are_refused(override: str, words: str, folder: Path) -> None:
     start = () if override.startswith("model=") else ("model=tiny",)
@@ -130,7 +133,8 @@ def test_a_text_that_names_a_huge_folder_hashes_nothing(tmp_path: Path) -> None:
     assert list(digest_named_files([f"{tmp_path}/"])) == [str(tmp_path / "one")]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+                    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(
     st.sampled_from(("id", "model", "variant", "outcome", "stages", "seconds")), inner, max_size=4), max_leaves=6))
 @settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_whatever_fits_can_be_built(data: object) -> None:
@@ -141,7 +145,8 @@ def test_whatever_fits_can_be_built(data: object) -> None:
 def test_a_misfit_names_its_key() -> None:
     good = {"id": "a--b", "model": "a", "variant": "b", "outcome": "ok"}
     assert find_misfit(JobResult, good) == ""
-    assert find_misfit(JobResult, {**good, "stages": [{"name": "x", "outcome": "ok", "seconds": "1"}]}) == "stages[0].seconds: '1' is not a number"
+    assert find_misfit(JobResult, {**good, "stages": [{"name": "x", "outcome": "ok", "seconds": "1"}]}) == (
+        "stages[0].seconds: '1' is not a number")
     assert find_misfit(JobResult, {}) == "id: is missing" and find_misfit(JobResult, []) == ": [] is not a mapping"
     with pytest.raises(ConfigError):
         plan(["model=a("])

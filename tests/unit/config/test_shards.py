@@ -56,6 +56,7 @@ def test_a_shard_that_is_none_is_refused(overrides: list[str], said: str) -> Non
 
 
 def test_jobs_from_the_store_do_not_count_for_times(tmp_path: Path) -> None:
-    jobs = [{"id": "ran", "seconds": 5.0, "stages": [{"cache": "hit"}, {"cache": "miss"}]}, {"id": "hit", "seconds": 0.1, "stages": [{"cache": "hit"}]}]
+    jobs = [{"id": "ran", "seconds": 5.0, "stages": [{"cache": "hit"}, {"cache": "miss"}]},
+            {"id": "hit", "seconds": 0.1, "stages": [{"cache": "hit"}]}]
     (tmp_path / "report.json").write_text(json.dumps({"jobs": jobs}))
     assert shards.read_durations(tmp_path) == {"ran": 5.0}

@@ -129,7 +129,8 @@ def test_an_exclusion_without_effect_is_an_error(folder: Path) -> None:
 
 
 def test_names_that_differ_by_case_only_are_one_folder_on_some_disks(folder: Path) -> None:
-    assert any("two variants would have the name 'A'" in problem for problem in refused(*chosen(folder, "models: {tiny: {variants: {a: {}, A: {}}}}")))
+    assert any("two variants would have the name 'A'" in problem
+               for problem in refused(*chosen(folder, "models: {tiny: {variants: {a: {}, A: {}}}}")))
 
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=60))
@@ -214,9 +215,10 @@ def test_the_list_of_the_ranges_suite(golden: Callable[[str, str], None]) -> Non
 WORDS: list[tuple[str, list[Any]]] = [
     ("symbols.seq.max", [128, 8192, None]), ("symbols.seq.min", [1]), ("symbols.seq.multiple_of", [8]), ("symbols.seq.example", [3]),
     ("stages", ["default", "fx", "./mine.yaml"]), ("stages.export.decompose", ["lazy", "core"]), ("stages.export.strict", [True, False]),
-    ("stages.verify.levels", [["mhlo"], ["torchscript", "mhlo"]]), ("inputs.input_ids.dtype", ["int32"]), ("inputs.x.shape", [["batch", 3]]),
-    ("factory.kwargs.num_hidden_layers", [2]), ("factory.kwargs.dilation", [[1, 2, 4]]), ("factory.kwargs.name", ["a b", "größer", "no", "namely"]),
-    ("seed", [0, -1, 1.5]), ("weights", ["none", "random"]), ("constants", [{}, {"scale": 2}]), ("x" * 60, ["v" * 60]),
+    ("stages.verify.levels", [["mhlo"], ["torchscript", "mhlo"]]), ("inputs.input_ids.dtype", ["int32"]),
+    ("inputs.x.shape", [["batch", 3]]), ("factory.kwargs.num_hidden_layers", [2]), ("factory.kwargs.dilation", [[1, 2, 4]]),
+    ("factory.kwargs.name", ["a b", "größer", "no", "namely"]), ("seed", [0, -1, 1.5]), ("weights", ["none", "random"]),
+    ("constants", [{}, {"scale": 2}]), ("x" * 60, ["v" * 60]),
 ]
 
 
@@ -245,9 +247,11 @@ models:
 
 def test_a_requirement_that_names_no_single_version_is_refused(folder: Path) -> None:
     lines = ["tiny", "tiny>=2", "tiny==2.*", "gone.whl", "git+https://host/tiny@main", "https://host/tiny", "--editable ."]
-    fine = ["tiny[extra]==2.0.dev1", f"git+https://host/tiny@{'a' * 40}", "tiny @ https://host/tiny-2.0-py3-none-any.whl", "--pre", "--index-url=https://host"]
+    fine = ["tiny[extra]==2.0.dev1", f"git+https://host/tiny@{'a' * 40}", "tiny @ https://host/tiny-2.0-py3-none-any.whl", "--pre",
+            "--index-url=https://host"]
     found = refused(*chosen(folder, f"models: [tiny]\nenvironments: {json.dumps({'x': lines + fine, 'a-b': []})}"))
     assert len(found) == len(lines) + 1
-    assert all(f"suite/mine.yaml:2 environments.x[{index}]: '{line}'" in text for index, (line, text) in enumerate(zip(lines, found, strict=False)))
+    assert all(f"suite/mine.yaml:2 environments.x[{index}]: '{line}'" in text
+               for index, (line, text) in enumerate(zip(lines, found, strict=False)))
     assert "write name==version" in found[0] and "names no file" in found[3] and "known: --index-url" in found[6]
     assert "'a-b' cannot be a part of a job's name" in found[-1]

@@ -115,7 +115,8 @@ def test_a_row_of_custom_calls_names_an_op(tmp_path: Path) -> None:
 
 
 def test_route_fx_takes_custom_ops_too(tmp_path: Path) -> None:
-    stages = {"export": Export(decompose="torch_mlir"), "torch": FromFX(), **dict(list(STAGES.items())[3:5]), "verify": Verify(levels=("mhlo",))}
+    stages = {"export": Export(decompose="torch_mlir"), "torch": FromFX(), **dict(list(STAGES.items())[3:5]),
+              "verify": Verify(levels=("mhlo",))}
     result = pipeline.run(Job(model("Every"), stages), tmp_path)
     assert result.outcome == "ok", result.problems
     assert '@trial.every(' in next(tmp_path.glob("*.mhlo.mlir")).read_text()

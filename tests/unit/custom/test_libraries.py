@@ -82,6 +82,7 @@ def test_every_library_that_does_not_load_is_named(folder: Path) -> None:
 def test_problems_of_a_models_libraries_are_found_before_the_run(folder: Path) -> None:
     both = Library((str(folder / "ops.cpp"),), (), "tests.unit.models.custom_models")
     found = find_problems(model(both, Library(), "gone.so", Library((str(folder / "other.cpp"),))))
-    assert [problem.place for problem in found] == ["model.libraries[0]", "model.libraries[1]", "model.libraries[2]", "model.libraries[3].sources[0]"]
+    assert [problem.place for problem in found] == ["model.libraries[0]", "model.libraries[1]", "model.libraries[2]",
+                                                    "model.libraries[3].sources[0]"]
     said = ["both sources and a module", "neither sources nor a module", "gone.so", "other.cpp"]
     assert [words for words, problem in zip(said, found, strict=True) if words not in problem.cause] == []

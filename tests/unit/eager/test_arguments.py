@@ -64,8 +64,10 @@ def test_a_static_cache_names_the_tensors_that_are_not_declared() -> None:
 @pytest.mark.parametrize(("changes", "said"), [
     ({"pair": {"_target_": "tests.unit.models.nested_models.Unregistered", "x": nested_models.X}},
      "inputs.pair: tests.unit.models.nested_models.Unregistered is not registered with torch's pytree"),
-    ({"pair": {"_target_": "tests.unit.models.nested_models.Pear", "x": nested_models.X}}, "inputs.pair: tests.unit.models.nested_models has no 'Pear'"),
-    ({"pair": {"_target_": "tests.unit.models.nested_models.Pair", "frist": nested_models.X}}, "inputs.pair: tests.unit.models.nested_models.Pair raised"),
+    ({"pair": {"_target_": "tests.unit.models.nested_models.Pear", "x": nested_models.X}},
+     "inputs.pair: tests.unit.models.nested_models has no 'Pear'"),
+    ({"pair": {"_target_": "tests.unit.models.nested_models.Pair", "frist": nested_models.X}},
+     "inputs.pair: tests.unit.models.nested_models.Pair raised"),
     ({"pair": {"_target_": "transformers.DynamicCache", "layers": [{"kyes": nested_models.X}]}},
      "inputs.pair.layers[0].kyes: DynamicLayer has no attribute 'kyes'"),
     ({"pear": nested_models.X}, "inputs.pear: Nested.forward has no argument 'pear' (did you mean 'pair'?)"),
@@ -79,7 +81,8 @@ def test_a_tree_that_does_not_fit_is_refused_with_its_key(changes: dict[str, Any
      r"inputs\.state\.hidden: item 1 is read in nested_models\.py:\d+, and there are 1"),
     ({"batch": {"x": {"lft": nested_models.X}, "mode": None}},
      r"inputs\.batch\.x: has no key 'left', which is read in nested_models\.py:\d+ \(did you mean 'lft'\?\)"),
-    ({"batch": {"x": {"left": nested_models.X}}}, r"inputs\.batch: has no key 'mode', .*\(declare it, or correct the line; the keys are x\)"),
+    ({"batch": {"x": {"left": nested_models.X}}},
+     r"inputs\.batch: has no key 'mode', .*\(declare it, or correct the line; the keys are x\)"),
 ])
 def test_a_structure_that_lacks_an_item_is_refused_with_its_key_and_the_line_that_reads_it(changes: dict[str, Any], said: str) -> None:
     model = nested_models.model(**changes)
@@ -118,6 +121,7 @@ def test_an_entry_runs_its_method_and_an_unknown_one_is_refused() -> None:
         instantiate(replace(nested_models.model(), method="forwrad", entry="step"))
     with pytest.raises(LoadError, match=r"models.nested.entries.step.inputs.state: Nested.scale has no argument 'state'"):
         instantiate(replace(nested_models.model(), method="scale", entry="step"))
-    stepping = replace(nested_models.model(), method="scale", inputs={"x": nested_models.X}, symbols={"batch": nested_models.SYMBOLS["batch"]})
+    stepping = replace(nested_models.model(), method="scale", inputs={"x": nested_models.X},
+                       symbols={"batch": nested_models.SYMBOLS["batch"]})
     module, leaves = built(stepping)
     assert torch.equal(run_eager(module, stepping, leaves).tensors["output"], leaves["x"] * 3)

@@ -25,7 +25,8 @@ from lowering.stages.torchscript import ToTorchScript
 MLP = Model("mlp", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
             {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)}, seed=3)
 BERT = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-TIED = Model("tied", {"_target_": "lowering.sources.huggingface.build", "config": "BertConfig", "architecture": "BertForMaskedLM", "kwargs": BERT},
+TIED = Model("tied",
+             {"_target_": "lowering.sources.huggingface.build", "config": "BertConfig", "architecture": "BertForMaskedLM", "kwargs": BERT},
              {"input_ids": Input("int64", ("batch", "seq"), {"randint": [0, 64]})}, {"batch": Symbol(1, 8), "seq": Symbol(1, 64)})
 
 
@@ -34,7 +35,8 @@ def saved(model: Model, folder: Path, *, drop: str = "", add: str = "", dtype: t
     state = {name: tensor.clone().to(dtype or tensor.dtype) for name, tensor in instantiate(model).state_dict().items() if name != drop}
     names = sorted(state)
     for number, part in enumerate((names[::2], names[1::2])):
-        save_file({name: state[name] for name in part} | ({add: torch.zeros(1)} if add and number else {}), folder / f"part{number}.safetensors")
+        save_file({name: state[name] for name in part} | ({add: torch.zeros(1)} if add and number else {}),
+                  folder / f"part{number}.safetensors")
     return replace(model, weights="lazy", checkpoint=str(folder), seed=99)
 
 

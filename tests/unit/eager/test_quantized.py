@@ -30,7 +30,8 @@ from lowering.stages.verify import Verify
 STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
           "mhlo": ToMHLO(),
           "verify": Verify(points=4, values=())}  # fmt: skip
-needs_torchao = pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is optional: pip install -e .[quantization]")
+needs_torchao = pytest.mark.skipif(importlib.util.find_spec("torchao") is None,
+                                   reason="torchao is optional: pip install -e .[quantization]")
 
 
 class Words(torch.nn.Module):
@@ -93,7 +94,8 @@ def test_one_key_converts_module_and_inputs_to_bfloat16(tmp_path: Path) -> None:
     model = declare(dtype="bfloat16")
     assert model.leaves["scale"].dtype == "bfloat16" and model.leaves["ids"].dtype == "int64"
     result, text = lower(model, tmp_path / "bfloat16")
-    assert list(result.verify["quantization"]["weights"]) == ["bfloat16"] and 30 < result.verify["quantization"]["signal_to_noise"]["output"] < 70
+    assert list(result.verify["quantization"]["weights"]) == ["bfloat16"]
+    assert 30 < result.verify["quantization"]["signal_to_noise"]["output"] < 70
     (row,) = [line for line in quantization.render_lines([result]) if line.startswith("| words--default")]
     assert "bfloat16" in row
     assert "bf16" in text and "tensor<128x64xf32>" not in text

@@ -92,7 +92,8 @@ def test_exporting_leaves_the_running_statistics_as_they_were_built(classifier: 
 
 
 def test_backward_ops_know_the_line_and_the_module_that_they_belong_to(classifier: Program) -> None:
-    given = {spec.target: spec.arg.name for spec in classifier.ir.graph_signature.output_specs if spec.kind is OutputKind.GRADIENT_TO_PARAMETER}
+    given = {spec.target: spec.arg.name
+             for spec in classifier.ir.graph_signature.output_specs if spec.kind is OutputKind.GRADIENT_TO_PARAMETER}
     node = next(node for node in classifier.ir.graph.nodes if node.name == given["up.weight"])
     line = source_lines.find_fx_line(node)
     assert line is not None
@@ -183,7 +184,8 @@ def test_a_model_in_training_goes_through_json() -> None:
     ((2, 4, 5, 6), (4, 3, 3, 2), [3, 2], [1, 0], [1, 1], True, [0, 1], 2),
 ])  # fmt: skip
 def test_the_gradients_of_a_convolution_are_torchs(image: tuple[int, ...], weight: tuple[int, ...], stride: list[int], padding: list[int],
-                                                   dilation: list[int], is_transposed: bool, output_padding: list[int], groups: int) -> None:
+                                                   dilation: list[int], is_transposed: bool, output_padding: list[int],
+                                                   groups: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x, w = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in (image, weight))
     settings = (stride, padding, dilation, is_transposed, output_padding, groups)

@@ -43,7 +43,8 @@ class Checking(torch.nn.Module):
 
 
 def eager(module: torch.nn.Module) -> Eager:
-    model = Model("widened", {"_target_": f"{__name__}.{type(module).__name__}"}, {"x": Input("float32", ("batch", 8))}, {"batch": Symbol(2, 64)})
+    model = Model("widened", {"_target_": f"{__name__}.{type(module).__name__}"}, {"x": Input("float32", ("batch", 8))},
+                  {"batch": Symbol(2, 64)})
     exported = Export().apply(Program(Level.MODEL, model), Silent())
     top = exported.at(Level.MODEL)
     assert top is not None and isinstance(top.ir, Built) and exported.signature is not None

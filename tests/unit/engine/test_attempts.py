@@ -1,4 +1,4 @@
-"""Jobs whose results the store holds: found by their notes, taken in batches, and left to a task of their own where something is missing."""
+"""Jobs whose results are in the store: found by their notes, taken in batches, and left to their own task where one is missing."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def remove_one_that_is_deaf() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("arrives", [lambda: signal.raise_signal(signal.SIGINT), remove_one_that_is_deaf], ids=["heard", "lost in a callback"])
+@pytest.mark.parametrize("arrives", [lambda: signal.raise_signal(signal.SIGINT), remove_one_that_is_deaf],
+                         ids=["heard", "lost in a callback"])
 def test_an_interrupt_comes_out(stopped: threading.Event, arrives: Callable[[], None]) -> None:
     def run() -> None:
         with Stop().listening():

@@ -183,7 +183,8 @@ def test_the_server_that_the_user_named_comes_first(place: Path, tmp_path: Path,
     assert server.find_named_server() is None
     monkeypatch.setattr("prefect.settings.PREFECT_API_URL", type("Said", (), {"value": staticmethod(lambda: "http://profile/api")}))
     (tmp_path / "home").mkdir(exist_ok=True)
-    (tmp_path / "home/profiles.toml").write_text('active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://profile/api"\n[profiles.other]\n')
+    (tmp_path / "home/profiles.toml").write_text('active = "mine"\n[profiles.mine]\nPREFECT_API_URL = '
+                                                 '"http://profile/api"\n[profiles.other]\n')
     assert server.find_named_server() == "http://profile/api"
     monkeypatch.setenv("PREFECT_PROFILE", "other")
     assert server.find_named_server() is None
@@ -194,7 +195,8 @@ def test_the_server_that_the_user_named_comes_first(place: Path, tmp_path: Path,
 @pytest.mark.parametrize(("server", "cluster", "ci", "wanted"), [
     (Server(), Cluster(), "", True), (Server(), Cluster(), "true", False), (Server("managed"), Cluster(), "true", True),
     (Server("embedded"), Cluster(), "", False), (Server("managed"), Cluster(runner="dask"), "", False)])  # fmt: skip
-def test_what_is_managed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, cluster: Cluster, ci: str, wanted: bool) -> None:
+def test_what_is_managed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, cluster: Cluster, ci: str,
+                         wanted: bool) -> None:
     asked: list[float] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CI", ci)
@@ -203,7 +205,8 @@ def test_what_is_managed(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert asked == [30.0] * wanted
 
 
-def test_an_unwritable_state_folder_is_reported_and_the_run_has_its_own_server(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_state_folder_is_reported_and_the_run_has_its_own_server(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                               capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CI", "")
     (tmp_path / "file").touch()

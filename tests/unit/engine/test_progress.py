@@ -23,7 +23,8 @@ def test_a_job_that_is_tried_again_is_followed_from_its_beginning(tmp_path: Path
     events = begun.job_folder(begun.ids[0]) / EVENTS
 
     def attempt(*stages: str) -> None:
-        lines = [json.dumps({"event": "begin", "time": 1.0, "pid": 1}), *(json.dumps({"event": "stage", "time": 2.0, "stage": stage}) for stage in stages)]
+        lines = [json.dumps({"event": "begin", "time": 1.0, "pid": 1}),
+                 *(json.dumps({"event": "stage", "time": 2.0, "stage": stage}) for stage in stages)]
         events.write_text("\n".join(lines) + "\n")
         shown.look()
         shown.look()

@@ -25,7 +25,8 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     monkeypatch.setattr(revival, "LOOK", 0.05)
     monkeypatch.setattr(revival, "SILENCE", 0.3)
     monkeypatch.setattr(revival, "find_embedded", lambda: None)
-    with socket.create_server(("127.0.0.1", 0)) as made, temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{made.getsockname()[1]}/api"}):
+    with (socket.create_server(("127.0.0.1", 0)) as made,
+          temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{made.getsockname()[1]}/api"})):
         yield made
 
 
@@ -74,7 +75,8 @@ with revival._leash(server.pid):
     print(server.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())}, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+                          check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     command = Path(f"/proc/{int(done.stdout)}/cmdline")
     end = time.monotonic() + 20

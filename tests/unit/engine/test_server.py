@@ -32,7 +32,8 @@ def test_workers_here_can_have_the_runs_own(address: str | None) -> None:
 def test_an_unwritable_home_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = r"file/home: cannot be written: Not a directory \(use another folder: export PREFECT_HOME=FOLDER\)"
-    with temporary_settings({PREFECT_HOME: tmp_path / "file/home"}, restore_defaults={PREFECT_API_URL}), pytest.raises(InfraError, match=said):
+    with (temporary_settings({PREFECT_HOME: tmp_path / "file/home"}, restore_defaults={PREFECT_API_URL}),
+          pytest.raises(InfraError, match=said)):
         server.check_home()
     with temporary_settings({PREFECT_HOME: tmp_path / "home"}, restore_defaults={PREFECT_API_URL}):
         server.check_home()

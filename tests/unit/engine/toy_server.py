@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> None:
     toy = HTTPServer(("127.0.0.1", 0), Answer, bind_and_activate=False)
     toy.socket = socket.socket(fileno=handle)
     port = toy.socket.getsockname()[1]
-    standing = Standing(f"http://127.0.0.1:{port}/api", port, os.getpid(), server_state.read_birth(os.getpid()) or 0, server_state.read_boot(), code, idle)
+    standing = Standing(f"http://127.0.0.1:{port}/api", port, os.getpid(), server_state.read_birth(os.getpid()) or 0,
+                        server_state.read_boot(), code, idle)
     serving.LOOK = 0.05
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     watched = serving.Watched(None)  # type: ignore[arg-type]

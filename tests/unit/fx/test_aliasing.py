@@ -39,5 +39,6 @@ def test_an_op_that_returns_what_it_writes_is_called_on_copies() -> None:
         revealed.append(captured.run_decompositions({}))
     (program,) = revealed
     assert cleanup.is_functional(program.graph_module)
-    called = [str(node.args[0]) for node in cleanup.calls(program.graph_module) if node.target is torch.ops.higher_order.auto_functionalized]
+    called = [str(node.args[0])
+              for node in cleanup.calls(program.graph_module) if node.target is torch.ops.higher_order.auto_functionalized]
     assert called == ["aliasing_test.scale_.default", "aliasing_test.twice.out", "aliasing_test.both_.default"]

@@ -53,7 +53,8 @@ def test_every_record_is_torchs(program: torch.export.ExportedProgram, tmp_path:
     assert torch.equal(torch.export.load(tmp_path / "own.pt2").module()(given), program.module()(given))
 
 
-def test_the_store_keeps_the_same_bytes_whether_an_archive_was_written_or_not(program: torch.export.ExportedProgram, tmp_path: Path) -> None:
+def test_the_store_keeps_the_same_bytes_whether_an_archive_was_written_or_not(program: torch.export.ExportedProgram,
+                                                                              tmp_path: Path) -> None:
     form = Program(Level.EXPORTED, program)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -69,7 +69,8 @@ def test_inverse_transforms_of_any_length(settings: dict[str, Any]) -> None:
     forms = {"hop_length": 4, "window": torch.hann_window(settings.get("win_length", 16)), **settings}
     spectrum = torch.stft(torch.randn(2, 50), 16, return_complex=True, **forms)
     for length in (5, 40, 52):
-        torch.testing.assert_close(BY_SIZE[torch.istft](spectrum, 16, length=length, **forms), torch.istft(spectrum, 16, length=length, **forms))
+        torch.testing.assert_close(BY_SIZE[torch.istft](spectrum, 16, length=length, **forms),
+                                   torch.istft(spectrum, 16, length=length, **forms))
 
 
 class Sizes(torch.nn.Module):

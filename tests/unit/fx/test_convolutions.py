@@ -22,7 +22,8 @@ class Convolved(torch.nn.Module):
 def test_dims_that_must_fit_are_one_symbol(transposed: bool) -> None:
     arguments = torch.randn(3, 4, 7, 7), torch.randn(*((4, 6) if transposed else (6, 4)), 3, 3), torch.randn(6)
     with convolutions.select_unguarded():
-        program = torch.export.export(Convolved(transposed), arguments, dynamic_shapes=[dict.fromkeys(range(each.dim()), Dim.AUTO) for each in arguments])
+        program = torch.export.export(Convolved(transposed), arguments,
+                                      dynamic_shapes=[dict.fromkeys(range(each.dim()), Dim.AUTO) for each in arguments])
     image, weight, bias = (node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder")
     assert (str(weight[0]), str(weight[1])) == ((str(image[1]), str(bias[0])) if transposed else (str(bias[0]), str(image[1])))
     assert len({str(size) for shape in (image, weight, bias) for size in shape}) == 7

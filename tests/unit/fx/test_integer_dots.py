@@ -36,11 +36,13 @@ class Convolutions(torch.nn.Module):
         return decomposed.dequantize_per_channel(weight, self.scales, points, 0, *SIGNED)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        unsigned, first = (decomposed.dequantize_per_tensor(decomposed.quantize_per_tensor(value, 0.02, 107, *UNSIGNED), 0.02, 107, *UNSIGNED)
+        unsigned, first = (decomposed.dequantize_per_tensor(decomposed.quantize_per_tensor(value, 0.02, 107, *UNSIGNED), 0.02, 107,
+                                                            *UNSIGNED)
                            for value in (x, x[:, :, 0]))
         signed = decomposed.dequantize_per_tensor(decomposed.quantize_per_tensor(x, 0.03, -5, *SIGNED), 0.03, -5, *SIGNED)
         weight, grouped = self.dequantize(self.weight, self.zeros), self.dequantize(self.grouped, None)
-        return (functional.conv2d(unsigned, weight, self.scales, padding=(2, 1)), functional.conv2d(signed, weight, padding="same", dilation=2),
+        return (functional.conv2d(unsigned, weight, self.scales, padding=(2, 1)),
+                functional.conv2d(signed, weight, padding="same", dilation=2),
                 functional.conv2d(signed, grouped, stride=(2, 1), padding=1, groups=2),
                 functional.conv1d(first, self.dequantize(self.row, None), padding=2),
                 functional.conv2d(signed, self.dequantize(self.weight, self.points), padding=1))  # fmt: skip

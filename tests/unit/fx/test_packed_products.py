@@ -25,7 +25,8 @@ class Packed(torch.nn.Module):
         self.pairs = (values[:, 0::2] + values[:, 1::2] * 16).to(torch.uint8)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return aten._weight_int4pack_mm_for_cpu(x, self.weight, 32, self.scales), aten._weight_int4pack_mm_for_cpu(2 * x, self.weight, 32, self.scales)
+        return (aten._weight_int4pack_mm_for_cpu(x, self.weight, 32, self.scales),
+                aten._weight_int4pack_mm_for_cpu(2 * x, self.weight, 32, self.scales))
 
 
 def test_a_packed_weight_becomes_pairs_of_the_same_size_and_results_are_eagers() -> None:

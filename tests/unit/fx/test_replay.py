@@ -58,7 +58,8 @@ def export(module: nn.Module, mode: tracing.Mode = "auto") -> tuple[ExportedProg
 
 
 def describe(program: ExportedProgram) -> list[Any]:
-    return [(node.name, node.target, str(node.args), str(node.meta.get("val")), node.meta.get("nn_module_stack"), node.meta.get("stack_trace"))
+    return [(node.name, node.target, str(node.args), str(node.meta.get("val")), node.meta.get("nn_module_stack"),
+             node.meta.get("stack_trace"))
             for node in program.graph.nodes]
 
 
@@ -138,8 +139,8 @@ def from_data(block: Block, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("body", "why"), [
-    (by_number, "reads number"), (counted, "changes attributes"), (in_place, "writes to an argument"), (view, "is a view"), (constant, "constant"),
-    (without_gradient, "is not an op"), (from_data, "sizes"),
+    (by_number, "reads number"), (counted, "changes attributes"), (in_place, "writes to an argument"), (view, "is a view"),
+    (constant, "constant"), (without_gradient, "is not an op"), (from_data, "sizes"),
 ])  # fmt: skip
 def test_a_doubt_is_traced(body: Callable[..., Any], why: str) -> None:
     module = Stack(6, body)

@@ -39,6 +39,7 @@ class Recurrent(torch.nn.Module):
 def test_only_a_tensor_that_the_model_assigns_is_warned_of(keeps: bool) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        shapeline.lower(Recurrent(keeps), (torch.randn(5, 3, 4),), dynamic_shapes=({1: torch.export.Dim("batch", min=1, max=8)},), until="exported")
+        shapeline.lower(Recurrent(keeps), (torch.randn(5, 3, 4),), dynamic_shapes=({1: torch.export.Dim("batch", min=1, max=8)},),
+                        until="exported")
     assert any("self.kept" in str(warning.message) for warning in caught) is keeps
     assert keeps or not any("assigned during export" in str(warning.message) for warning in caught)

@@ -91,7 +91,8 @@ class PerSample(nn.Module):
 
 
 def test_gradients_of_each_sample() -> None:
-    lowered = shapeline.lower(PerSample(), (torch.tensor([[1, 2, 3, 0], [4, 0, 3, 1], [3, 3, 3, 3]]),), dynamic_shapes={"x": {0: "n", 1: "length"}},
+    lowered = shapeline.lower(PerSample(), (torch.tensor([[1, 2, 3, 0], [4, 0, 3, 1], [3, 3, 3, 3]]),),
+                              dynamic_shapes={"x": {0: "n", 1: "length"}},
                               symbols={"n": (1, 9), "length": (2, 9)}, fills={"x": {"randint": [0, 4]}})  # fmt: skip
     assert len(lowered.verify(3).points) >= 3
 

@@ -18,7 +18,8 @@ from lowering.errors import ConfigError
 COMMITS, BROKEN = 31, 19
 
 
-def row(outcome: str = "ok", stage: str = "verify", cause: str = "", seconds: float = 1.0, dims: Sequence[str] = ("dynamic",), error: float = 1e-6) -> dict[str, Any]:
+def row(outcome: str = "ok", stage: str = "verify", cause: str = "", seconds: float = 1.0, dims: Sequence[str] = ("dynamic",),
+        error: float = 1e-6) -> dict[str, Any]:
     return {"outcome": outcome, "stage": stage, "seconds": seconds, "problems": [{"place": "", "cause": cause}] if cause else [],
             "signature": cause and f"{outcome} in {stage}: {cause}", "symbols": {"requested": [{"verdict": dim} for dim in dims]},
             "verify": {"max_rel": error}}  # fmt: skip
@@ -39,7 +40,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_model(place: Place) -> dict[str, Any] | str:
     """Run the model of a place in a process of its own, as a job would."""
     code = "import model; raise SystemExit(model.SCALE != 1)"
-    done = subprocess.run([sys.executable, "-S", "-E", "-c", f"import sys; sys.path.insert(0, {str(place.folder)!r}); {code}"], check=False, capture_output=True)
+    done = subprocess.run([sys.executable, "-S", "-E", "-c", f"import sys; sys.path.insert(0, {str(place.folder)!r}); {code}"], check=False,
+                          capture_output=True)
     return row() if done.returncode == 0 else row("mismatch", cause="differs") if b"SyntaxError" not in done.stderr else "does not import"
 
 
@@ -113,8 +115,8 @@ def test_releases_between_two_versions_are_listed_in_order() -> None:
     (["--good", "no-such-run", "--bad", "HEAD"], "no-such-run"), (["--good", "main", "--bad", "main~3"], "is no ancestor"),
     (["--good", "main", "--bad", "main"], "are the same version"), (["--good", "1", "--bad", "x", "--axis", "jaxlib"], "x"),
 ])  # fmt: skip
-def test_ends_that_are_none_are_refused(arguments: list[str], problem: str, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                        capsys: pytest.CaptureFixture[str]) -> None:
+def test_ends_that_are_none_are_refused(arguments: list[str], problem: str, repository: Path, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.nights import InventedJob, invent
 
     invent(tmp_path, [InventedJob("mlp")])

@@ -41,7 +41,8 @@ def test_a_run_of_some_jobs_or_of_fewer_levels_leaves_the_causes_of_the_others(t
     later = {**begun.data, "started": "2026-11-02T02:00:00+00:00"}
     (after,) = causes.update(state, {**later, "whole": False}, green.results()).causes.values()
     assert (before.jobs["zoo"], after.jobs["zoo"]) == (("bert--default", "gpt2--default"), ("gpt2--default",))
-    (after,) = causes.update(state, {**later, "config": {"until": "torchscript"}}, record.load(invent(tmp_path / "all", GREEN)).results()).causes.values()
+    (after,) = causes.update(state, {**later, "config": {"until": "torchscript"}},
+                             record.load(invent(tmp_path / "all", GREEN)).results()).causes.values()
     assert after.jobs == before.jobs
     assert causes.update(state, {**later, "whole": True}, green.results()).causes == {}
     assert causes.update(state, {**later, "started": "2026-10-01T02:00:00+00:00"}, green.results()) == state
@@ -57,7 +58,8 @@ def test_a_damaged_file_of_causes_is_reported_and_the_report_is_written(tmp_path
 
 
 @pytest.mark.parametrize("key", ["started", "suite"])
-def test_the_report_of_a_damaged_run_is_refused_by_its_key_and_changes_no_cause(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_of_a_damaged_run_is_refused_by_its_key_and_changes_no_cause(key: str, tmp_path: Path,
+                                                                                capsys: pytest.CaptureFixture[str]) -> None:
     folder = invent(tmp_path, RED)
     before = causes.read(folder.parent)
     data = files.read(folder / record.RUN)

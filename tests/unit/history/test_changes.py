@@ -22,17 +22,22 @@ from flows.report import levels
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
 BROKEN = {"outcome": "error", "stage": "torch", "problem": "no lowering"}
 ZOO = {
-    **{name: InventedJob(name, seconds=10.0) for name in ("same", "breaks", "static", "reworked", "slower", "faster", "larger", "smaller", "leaves", "worker",
-                                                  "wobbly", "noisy", "cached")},
+    **{name: InventedJob(name, seconds=10.0)
+       for name in ("same", "breaks", "static", "reworked", "slower", "faster", "larger", "smaller", "leaves", "worker",
+                    "wobbly", "noisy", "cached")},
     "heals": InventedJob("heals", **BROKEN), "still": InventedJob("still", **BROKEN), "otherwise": InventedJob("otherwise", **BROKEN),
-    "earlier": InventedJob("earlier", outcome="mismatch", stage="verify", problem="differs"), "known": InventedJob("known", expected="error", **BROKEN),
+    "earlier": InventedJob("earlier", outcome="mismatch", stage="verify", problem="differs"),
+    "known": InventedJob("known", expected="error", **BROKEN),
 }  # fmt: skip
 CHANGED = {
-    "breaks": replace(ZOO["breaks"], **BROKEN), "static": replace(ZOO["static"], static=True), "reworked": replace(ZOO["reworked"], changed="stablehlo"),
-    "slower": replace(ZOO["slower"], seconds=20.0), "faster": replace(ZOO["faster"], seconds=4.0), "larger": replace(ZOO["larger"], peak=1200 << 20),
+    "breaks": replace(ZOO["breaks"], **BROKEN), "static": replace(ZOO["static"], static=True),
+    "reworked": replace(ZOO["reworked"], changed="stablehlo"), "slower": replace(ZOO["slower"], seconds=20.0),
+    "faster": replace(ZOO["faster"], seconds=4.0), "larger": replace(ZOO["larger"], peak=1200 << 20),
     "smaller": replace(ZOO["smaller"], peak=300 << 20), "worker": replace(ZOO["worker"], outcome="infra", stage="start", problem="died"),
-    "heals": replace(ZOO["heals"], outcome="ok", stage="verify", problem=""), "otherwise": replace(ZOO["otherwise"], outcome="crash", stage="mhlo"),
-    "earlier": replace(ZOO["earlier"], outcome="error", stage="export"), "wobbly": replace(ZOO["wobbly"], **BROKEN), "arrives": InventedJob("arrives"),
+    "heals": replace(ZOO["heals"], outcome="ok", stage="verify", problem=""),
+    "otherwise": replace(ZOO["otherwise"], outcome="crash", stage="mhlo"),
+    "earlier": replace(ZOO["earlier"], outcome="error", stage="export"), "wobbly": replace(ZOO["wobbly"], **BROKEN),
+    "arrives": InventedJob("arrives"),
     "noisy": replace(ZOO["noisy"], seconds=17.0), "cached": replace(ZOO["cached"], seconds=0.1, cache="hit"),
 }  # fmt: skip
 
@@ -53,7 +58,8 @@ def ordinary(number: int) -> dict[str, InventedJob]:
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six ordinary nights, one after the other, and one with every kind of change."""
     last = {name: job for name, job in {**ordinary(6), **CHANGED}.items() if name != "leaves"}
-    return nights(tmp_path_factory.mktemp("planted"), *(ordinary(number) | {"wobbly": ZOO["wobbly"]} if number == 4 else ordinary(number) for number in range(6)),
+    return nights(tmp_path_factory.mktemp("planted"),
+                  *(ordinary(number) | {"wobbly": ZOO["wobbly"]} if number == 4 else ordinary(number) for number in range(6)),
                   {**last, "wobbly": ZOO["wobbly"]})[-1]  # fmt: skip
 
 
@@ -64,9 +70,9 @@ def told(folder: Path, which: str = "previous") -> dict[str, dict[str, dict[str,
 
 def test_every_planted_change_is_named_and_nothing_else(planted: Path) -> None:
     assert {kind: set(rows) for kind, rows in told(planted).items()} == {
-        "new_failures": {"breaks"}, "earlier_stage": {"earlier"}, "dims_lost": {"static"}, "slower": {"slower"}, "larger": {"larger"}, "flaky": {"wobbly"},
-        "infra": {"worker"}, "other_failure": {"otherwise"}, "still_failing": {"still"}, "missing": {"leaves"}, "new": {"arrives"}, "fixed": {"heals"},
-        "ir": {"reworked", "static"}, "faster": {"faster"}, "smaller": {"smaller"},
+        "new_failures": {"breaks"}, "earlier_stage": {"earlier"}, "dims_lost": {"static"}, "slower": {"slower"}, "larger": {"larger"},
+        "flaky": {"wobbly"}, "infra": {"worker"}, "other_failure": {"otherwise"}, "still_failing": {"still"}, "missing": {"leaves"},
+        "new": {"arrives"}, "fixed": {"heals"}, "ir": {"reworked", "static"}, "faster": {"faster"}, "smaller": {"smaller"},
     }  # fmt: skip
 
 
@@ -114,7 +120,8 @@ def test_a_page_of_the_comparison_is_written(planted: Path, tmp_path: Path, caps
 
 
 def test_shards_are_compared_as_one_run_however_the_jobs_are_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before, after = [InventedJob(name) for name in "abcd"], [InventedJob(name) for name in ("a", "aa", "b", "c")] + [InventedJob("d", **BROKEN)]
+    before, after = ([InventedJob(name) for name in "abcd"],
+                     [InventedJob(name) for name in ("a", "aa", "b", "c")] + [InventedJob("d", **BROKEN)])
     for night, jobs in (("old", before), ("new", after)):
         for number in range(2):  # the job `aa` moves all that follow to the other shard
             run = invent(tmp_path / "runs", jobs[number::2])
@@ -192,7 +199,8 @@ def report(jobs: list[InventedJob], output: Path) -> dict[str, Any]:
     [
         (".mlir", "%0 = a.b %arg0 : i32 loc(#loc1)\n#loc1 = loc(\"f\":1:2)\n", "%7 = a.b %x : i32\n"),
         (".ts", "%a.1 : int = aten::add(%x, %x) # f.py:3:0\n", "%b : int = aten::add(%y, %y) # g.py:9:1\n"),
-        (".py", 'def forward(self, x: "f32[s0]"):\n    # File: a.py:1 in f\n    add = torch.ops.aten.add(x, x);  x = None\n    return (add,)\n',
+        (".py", ('def forward(self, x: "f32[s0]"):\n    # File: a.py:1 in f\n    add = torch.ops.aten.add(x, x);  x = None\n'
+                 '    return (add,)\n'),
          'def forward(self, y: "f32[s0]"):\n\n    add_1 = torch.ops.aten.add(y, y);  y = None\n    return (add_1,)\n'),
     ],
 )  # fmt: skip
@@ -206,7 +214,8 @@ def test_names_and_locations_do_not_count_as_changes(suffix: str, one: str, othe
         (".mlir", "%0 = a.b %x, %y : i32\n", "%0 = a.b %y, %y : i32\n"),
         (".mlir", "%0 = a.b %x : tensor<?xf32>\n", "%0 = a.b %x : tensor<4xf32>\n"),
         (".ts", "%a : int = aten::add(%x, %y)\n", "%a : int = aten::sub(%x, %y)\n"),
-        (".py", 'def forward(self, x: "f32[s0]"):\n    a = torch.ops.aten.add(x, 1)\n', 'def forward(self, x: "f32[s0]"):\n    a = torch.ops.aten.add(x, 2)\n'),
+        (".py", 'def forward(self, x: "f32[s0]"):\n    a = torch.ops.aten.add(x, 1)\n',
+         'def forward(self, x: "f32[s0]"):\n    a = torch.ops.aten.add(x, 2)\n'),
     ],
 )  # fmt: skip
 def test_another_program_counts_as_changed(suffix: str, one: str, other: str) -> None:
@@ -216,8 +225,8 @@ def test_another_program_counts_as_changed(suffix: str, one: str, other: str) ->
 def test_dims_are_listed_in_the_order_of_the_record() -> None:
     def run(verdict: str) -> dict[str, Any]:
         dims = [{"id": f"{name}[{dim}]", "verdict": verdict, "value": 4} for name in ("tokens", "mask", "image", "audio") for dim in (1, 0)]
-        job = {"id": "a--b", "outcome": "ok", "expected": "ok", "stage": "mhlo", "stages": [], "problems": [], "seconds": 1.0, "peak_rss_bytes": None,
-               "symbols": {"requested": dims}}
+        job = {"id": "a--b", "outcome": "ok", "expected": "ok", "stage": "mhlo", "stages": [], "problems": [], "seconds": 1.0,
+               "peak_rss_bytes": None, "symbols": {"requested": dims}}
         return {"run": verdict, "suite": "zoo", "started": "", "jobs": [job]}
 
     found = changes.compare(run("dynamic"), run("specialized"))

@@ -60,8 +60,10 @@ def test_a_stage_from_the_store_costs_what_it_did_when_it_last_ran(tmp_path: Pat
         invent(tmp_path, jobs, started=FIRST + timedelta(days=number))
     with open_database(tmp_path / "runs") as known:
         trend = database.read_trend(known, "zoo")[::-1]
-        models = {model["model"]: [dict(zip(nights_of.COLUMNS, point, strict=True)) for point in model["points"]] for model in nights_of.read_models(known)}
-    assert [(run["stage_seconds"], run["cached"]) for run in trend] == [(pytest.approx(12.0), 0), (pytest.approx(6.0), 1), (pytest.approx(8.0), 0)]
+        models = {model["model"]: [dict(zip(nights_of.COLUMNS, point, strict=True)) for point in model["points"]]
+                  for model in nights_of.read_models(known)}
+    assert [(run["stage_seconds"], run["cached"]) for run in trend] == [(pytest.approx(12.0), 0), (pytest.approx(6.0), 1),
+                                                                        (pytest.approx(8.0), 0)]
     assert [(point["seconds"], point["cached"]) for point in models["mlp"]] == [(4.0, 0), (4.0, 1)]
     assert models["mlp"][0]["peak"] == models["mlp"][1]["peak"]
     assert models["bert"][1]["changes"] == ["bert--default: 0.2 times the time"]
@@ -127,7 +129,8 @@ def test_ir_of_old_green_runs_goes_first_and_what_is_known_of_it_stays(runs: Pat
     capsys.readouterr()
 
 
-@pytest.mark.parametrize(("keep", "left"), [(retention.Keep(runs=2), [3, 4]), (retention.Keep(days=2.5), [2, 3, 4]), (retention.Keep(bytes=0), [4])])
+@pytest.mark.parametrize(("keep", "left"),
+                         [(retention.Keep(runs=2), [3, 4]), (retention.Keep(days=2.5), [2, 3, 4]), (retention.Keep(bytes=0), [4])])
 def test_runs_go_by_count_age_and_size_but_never_the_newest(runs: Path, keep: retention.Keep, left: list[int]) -> None:
     before = names(runs)
     retention.apply(retention.plan(runs, keep, now=FIRST + timedelta(days=4)))

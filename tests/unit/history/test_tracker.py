@@ -246,6 +246,7 @@ def test_a_secret_is_asked_for_and_not_sent_unencrypted(monkeypatch: pytest.Monk
     (["kind=github"], "nightly.tracker.repository"), (["kind=github", "repository=compiler"], "owner/name"),
     (["kind=command"], "nightly.tracker.command"), (["kind=jira"], "nightly.tracker.kind"),
 ])  # fmt: skip
-def test_a_tracker_that_cannot_work_is_refused_before_the_night(overrides: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tracker_that_cannot_work_is_refused_before_the_night(overrides: list[str], problem: str,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "suite=mlp", *(f"nightly.tracker.{text}" for text in overrides)]) == 2
     assert problem in capsys.readouterr().err

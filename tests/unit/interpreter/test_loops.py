@@ -1,4 +1,4 @@
-"""Loops of TorchScript files over a dynamic dim or on a tensor's values: down to `mhlo.while`, with the numbers of the file's own module."""
+"""Loops of TorchScript files over a dynamic dim or a tensor's values reach `mhlo.while` with the numbers of the file's module."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def lowered(name: str, folder: Path) -> JobResult:
 
 
 @pytest.mark.parametrize("name", [
-    "Carries", "Lists", "Layers", "Started", "Nested", "Writes", "Settles", "WhileOnData", "Breaks", "Returns", "Decoder", "Assigns", "Windows",
+    "Carries", "Lists", "Layers", "Started", "Nested", "Writes", "Settles", "WhileOnData", "Breaks", "Returns", "Decoder", "Assigns",
+    "Windows",
 ])
 def test_a_loop_reaches_mhlo_with_its_length_dynamic(name: str, tmp_path: Path) -> None:
     """Compared with the file's own module at lengths 1, 16 and others, none of them the traced one."""
@@ -73,7 +74,8 @@ def test_an_attribute_that_is_no_buffer_is_assigned_within_a_call(tmp_path: Path
 
 def test_in_training_a_loop_is_refused_with_its_line(tmp_path: Path) -> None:
     factory = {"_target_": "tests.unit.models.loop_modules.built", "name": "Loss"}
-    model = Model("Loss", factory, {"x": Input("float32", ("batch", "seq", 8))}, {"batch": Symbol(2, 16), "seq": Symbol(2, 16)}, mode="training", loss="loss")
+    model = Model("Loss", factory, {"x": Input("float32", ("batch", "seq", 8))}, {"batch": Symbol(2, 16), "seq": Symbol(2, 16)},
+                  mode="training", loss="loss")
     result = pipeline.run(Job(model, {"export": Export(archive=False)}), tmp_path)
     assert (result.outcome, result.stage) == ("unsupported", "export")
     (problem,) = result.problems

@@ -69,7 +69,8 @@ def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
 
 def test_what_looks_like_a_location_in_a_string_stays_and_arguments_lose_theirs() -> None:
     text = """module {
-  func.func @main(%arg0: tensor<f32> loc("a(b) \\" c.py":1:2), %arg1: tensor<f32> loc(callsite("f"("g"("d.py":3:4)) at unknown))) -> tensor<f32> {
+  func.func @main(%arg0: tensor<f32> loc("a(b) \\" c.py":1:2), %arg1: tensor<f32> loc(callsite("f"("g"("d.py":3:4)) at unknown)))
+      -> tensor<f32> {
     stablehlo.custom_call @shape_assertion(%arg0) {error_message = "see loc(#loc1) and loc(unknown)"} : (tensor<f32>) -> () loc("e.py":5:0)
     %0 = "stablehlo.while"(%arg0) ({
     ^bb0(%arg2: tensor<f32> loc("h.py":8:1)):

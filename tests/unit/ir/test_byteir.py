@@ -6,8 +6,9 @@ from lowering.ir import byteir, mlir
 
 NORM = """
 func.func @main(%x: tensor<?x3x8xf32>, %w: tensor<8xf32>, %b: tensor<8xf32>) -> tensor<?x3x8xf32> {
-  %0 = mhlo.composite "byteir.layer_norm" %x, %w, %b {composite_attributes = {eps = 1.0e-5 : f64, normalized_shape = dense<8> : tensor<1xi64>},
-    decomposition = @norm} : (tensor<?x3x8xf32>, tensor<8xf32>, tensor<8xf32>) -> tensor<?x3x8xf32>
+  %0 = mhlo.composite "byteir.layer_norm" %x, %w, %b {
+    composite_attributes = {eps = 1.0e-5 : f64, normalized_shape = dense<8> : tensor<1xi64>}, decomposition = @norm} :
+    (tensor<?x3x8xf32>, tensor<8xf32>, tensor<8xf32>) -> tensor<?x3x8xf32>
   %1 = mhlo.composite "byteir.gelu" %0 {composite_attributes = {approximate = "none"}, decomposition = @gelu} :
     (tensor<?x3x8xf32>) -> tensor<?x3x8xf32>
   %2 = mhlo.composite "byteir.softmax" %1 {composite_attributes = {dim = 2 : i64}, decomposition = @gelu} :

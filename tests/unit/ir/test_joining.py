@@ -84,9 +84,11 @@ def test_joined_texts_name_the_code_lines_of_both(context: Any) -> None:
 
 
 def test_modules_of_different_attributes_are_refused(context: Any) -> None:
-    torch_module = mlir.parse('module attributes {torch.debug_module_name = "Net"} { func.func @main() { return } }', mlir.create_torch_context())
+    torch_module = mlir.parse('module attributes {torch.debug_module_name = "Net"} { func.func @main() { return } }',
+                              mlir.create_torch_context())
     assert "debug_module_name" in str(joining.join({"prefill": torch_module, "decode": torch_module}))
-    one, other = (mlir.parse(ENTRY.replace("OP", "add").replace("module {", f"module attributes {{mhlo.num_partitions = {count} : i32}} {{"),
+    one, other = (mlir.parse(ENTRY.replace("OP", "add").replace("module {",
+                                                                f"module attributes {{mhlo.num_partitions = {count} : i32}} {{"),
                              context) for count in (1, 2))
     assert "num_partitions = 1" in str(joining.join({"prefill": one, "decode": one}))
     with pytest.raises(StageFailed, match=r"has mhlo.num_partitions = 2 : i32, where another has 1 : i32"):

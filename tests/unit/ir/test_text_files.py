@@ -66,7 +66,8 @@ def test_files_without_blocks_that_claim_more_than_the_memory_are_refused(tmp_pa
 @pytest.mark.parametrize("size", [text_files.MOST + 1, 1 << 62])
 def test_a_text_that_would_fill_the_memory_is_refused(size: int, tmp_path: Path) -> None:
     path = tmp_path / "05-mhlo.mhlo.mlir.zst"
-    path.write_bytes(b"\x28\xb5\x2f\xfd\xe0" + size.to_bytes(8, "little") + b"\x01\x00\x00")  # a frame that says its size, and an empty block
+    # A frame that says its size, and an empty block.
+    path.write_bytes(b"\x28\xb5\x2f\xfd\xe0" + size.to_bytes(8, "little") + b"\x01\x00\x00")
     with pytest.raises(ValueError, match=r"mlir\.zst has [\d,]+ bytes of text, more than the 1,073,741,824 that are read"):
         text_files.read_text(path)
     assert "bytes of text" in levels.text(path)
@@ -79,7 +80,8 @@ def test_a_text_becomes_a_file_that_zstd_reads_from_the_stated_size_on(tmp_path:
     made = text_files.compact(path, length)
     assert [file.name for file in tmp_path.iterdir()] == [made.name] == ["05-mhlo.mhlo.mlir.zst"]
     assert made.stat().st_size < length / 10
-    assert (text_files.read_text(made), text_files.text_size(made), text_files.text_suffix(made), text_files.text_name(made)) == (TEXT, length, ".mlir", path.name)
+    assert (text_files.read_text(made), text_files.text_size(made), text_files.text_suffix(made), text_files.text_name(made)) == (
+        (TEXT, length, ".mlir", path.name))
 
 
 def test_what_is_no_text_stays_as_it_is(tmp_path: Path) -> None:
@@ -172,7 +174,8 @@ def test_the_page_of_a_job_holds_the_text(output: Path) -> None:
     result = JobResult.load(folder)
     assert result is not None
     shown = json.loads(views.render(folder, result))["levels"]
-    assert [zlib.decompress(base64.b64decode(level["packed"])).decode() for level in shown] == list(map(text_files.read_text, levels.list_files(folder)))
+    assert [zlib.decompress(base64.b64decode(level["packed"])).decode() for level in shown] == (
+        list(map(text_files.read_text, levels.list_files(folder))))
     assert [level["size"] for level in shown] == [len(text_files.read_text(path).encode()) for path in levels.list_files(folder)]
 
 

@@ -1,4 +1,4 @@
-"""Upper bounds in the argument types of an MHLO program: known ones are written, unknown ones are `?`, static arguments stay as they are."""
+"""Upper bounds in the argument types of an MHLO program: known ones are written, unknown ones are `?`, static arguments stay."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ func.func private @add(%a: tensor<?x4xf32>, %b: tensor<?x1xf32>) -> tensor<?x4xf
   return %0 : tensor<?x4xf32>
 }
 """
-ARGUMENTS = Argument("input", "a", "float32", ("n", 4)), Argument("input", "b", "float32", ("m", 1)), Argument("input", "c", "float32", (4,))
+ARGUMENTS = (Argument("input", "a", "float32", ("n", 4)), Argument("input", "b", "float32", ("m", 1)),
+             Argument("input", "c", "float32", (4,)))
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,8 @@ def test_reaches_mhlo_with_the_numbers_of_eager(name: str, given: dict[str, Inpu
 
 def test_functions_of_sizes_keep_the_numbers_of_eager(tmp_path: Path) -> None:
     given = {"x": Input("float32", ("batch", "seq")), "y": Input("float32", ("other", 2))}
-    model = Model("sizes", {"_target_": "tests.filecheck.torchscript.sizes.Case"}, given, {name: Symbol(2, 24) for name in ("batch", "other", "seq")})
+    model = Model("sizes", {"_target_": "tests.filecheck.torchscript.sizes.Case"}, given,
+                  {name: Symbol(2, 24) for name in ("batch", "other", "seq")})
     result = pipeline.run(Job(model, STAGES), tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
 

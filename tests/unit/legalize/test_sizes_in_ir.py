@@ -24,7 +24,8 @@ from lowering.sizes.spelling import spell
 from tests.unit.sizes import terms
 
 NAMES = sorted(terms.RANGES)
-POINTS = [{"a": 1, "b": 1, "c": 2}, {"a": 9, "b": 64, "c": 5}, {"a": 2, "b": 33, "c": 3}, {"a": 7, "b": 49, "c": 4}, {"a": 3, "b": 8, "c": 2}]
+POINTS = [{"a": 1, "b": 1, "c": 2}, {"a": 9, "b": 64, "c": 5}, {"a": 2, "b": 33, "c": 3}, {"a": 7, "b": 49, "c": 4},
+          {"a": 3, "b": 8, "c": 2}]
 
 
 def module_of(found: Sequence[Term]) -> str:
@@ -59,7 +60,7 @@ def module_of(found: Sequence[Term]) -> str:
 
 
 def check(found: Sequence[Term], tolerance: float = 0.0) -> None:
-    """In StableHLO's interpreter at every point; at one by XLA, with the sizes as constants, so that whatever sizes may come of is folded."""
+    """Compare in StableHLO's interpreter at every point, and by XLA at one, where the sizes are constants and everything is folded."""
     xla, module = Xla(), module_of(found)
     for point in POINTS:
         compare(found, point, interpreted(module, point), tolerance)
@@ -90,7 +91,8 @@ def compare(found: Sequence[Term], point: dict[str, int], got: Sequence[Any], to
             wanted = evaluate(term, point) + 0  # a bool as an int
         except Unknown:
             continue
-        assert (value.item() if isinstance(value, torch.Tensor) else value) + 0 == pytest.approx(wanted, rel=tolerance, abs=0), f"{spell(term)} at {point}"
+        assert (value.item() if isinstance(value, torch.Tensor)
+                else value) + 0 == pytest.approx(wanted, rel=tolerance, abs=0), f"{spell(term)} at {point}"
 
 
 @given(st.lists(st.one_of(terms.ints(2), terms.floats(2), terms.conditions(1)), min_size=60, max_size=60, unique_by=spell))
@@ -100,7 +102,7 @@ def test_random_expressions_give_what_python_computes(found: list[Term]) -> None
 
 
 def test_powers_and_functions_are_those_of_python_up_to_a_rounding() -> None:
-    texts = ["a ** 0.5", "b ** 1.5", "math.log(b)", "math.exp(a)", "math.cos(b)", "math.sin(a)", "math.tanh(a / b)", "a ** -2", "2.0 ** c", "math.log2(b)",
-             "math.floor(math.log2(b))", "math.tan(c)", "math.trunc(2 ** (b / 7))"]
+    texts = ["a ** 0.5", "b ** 1.5", "math.log(b)", "math.exp(a)", "math.cos(b)", "math.sin(a)", "math.tanh(a / b)", "a ** -2", "2.0 ** c",
+             "math.log2(b)", "math.floor(math.log2(b))", "math.tan(c)", "math.trunc(2 ** (b / 7))"]
 
     check([parse(text) for text in texts], tolerance=1e-15)

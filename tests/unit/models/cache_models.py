@@ -6,8 +6,8 @@ from typing import Any
 
 from lowering.model import Input, Model, Symbol
 
-_SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-          "vocab_size": 64, "max_position_embeddings": 1024}
+_SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+          "head_dim": 8, "vocab_size": 64, "max_position_embeddings": 1024}
 FACTORY = {"_target_": "lowering.sources.huggingface.build", "config": "LlamaConfig", "architecture": "LlamaForCausalLM", "kwargs": _SIZES}
 
 

@@ -20,8 +20,8 @@ def _op(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any] | None
 
 
 def _every(
-    x: Tensor, n: int, flip: bool, w: list[float], names: list[str], flags: list[bool], sizes: list[int], by: float, maybe: Tensor | None, *,
-    mode: str, dtype: torch.dtype, device: torch.device | None = None, dims: list[int] | None = None,
+    x: Tensor, n: int, flip: bool, w: list[float], names: list[str], flags: list[bool], sizes: list[int], by: float, maybe: Tensor | None,
+    *, mode: str, dtype: torch.dtype, device: torch.device | None = None, dims: list[int] | None = None,
 ) -> Tensor:
     assert (names, flags, maybe, mode, device, dims) == (["a", "b"], [True, False], None, "sum", None, [0, -1])
     scaled = x * (w[0] + w[1]) * by + n + len(sizes) + sizes[0]
@@ -40,7 +40,8 @@ def _bump(x: Tensor, ys: list[Tensor], z: Tensor | None = None) -> Tensor:
 
 
 _op("every(Tensor x, SymInt n, bool flip, float[] w, str[] names, bool[] flags, SymInt[] sizes, Scalar by, Tensor? maybe, *, str mode, "
-    "ScalarType dtype, Device? device=None, int[]? dims=None) -> Tensor", _every, lambda x, *rest, dtype, **named: x.new_empty(x.shape, dtype=dtype))
+    "ScalarType dtype, Device? device=None, int[]? dims=None) -> Tensor", _every,
+    lambda x, *rest, dtype, **named: x.new_empty(x.shape, dtype=dtype))
 _op("split(Tensor x) -> Tensor[]", lambda x: [x + 1, x.sum(0)], lambda x: [torch.empty_like(x), x.new_empty(x.shape[1:])])
 _op("pair(Tensor x, Tensor?[] ys) -> (Tensor, Tensor[])", lambda x, ys: (x * 2, [y + 1 for y in ys if y is not None]),
     lambda x, ys: (torch.empty_like(x), [torch.empty_like(y) for y in ys if y is not None]))

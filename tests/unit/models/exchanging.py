@@ -18,7 +18,8 @@ class Exchanging(torch.nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         group = dist.group.WORLD
         assert group is not None
-        return {"total": collectives.all_reduce(x * self.weight, "sum", group), "most": collectives.all_reduce(x * self.weight, "max", group)}
+        return {"total": collectives.all_reduce(x * self.weight, "sum", group),
+                "most": collectives.all_reduce(x * self.weight, "max", group)}
 
 
 def build() -> Exchanging:

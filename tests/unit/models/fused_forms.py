@@ -61,7 +61,8 @@ def repeat_heads(x: Tensor, count: int) -> Tensor:
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     key, value = repeat_heads(key, 2), repeat_heads(value, 2)
     scores = torch.matmul(query, key.transpose(2, 3)) * 0.25 + mask
-    return torch.matmul(nn.functional.dropout(torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype), p=0.0, training=False), value)
+    return torch.matmul(nn.functional.dropout(torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype), p=0.0, training=False),
+                        value)
 
 
 def attention_over_queries(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch import nn
 class Slices(nn.Module):
     """Bounds before the start, past the end, crossed, and with steps, of a dim of constant size and of one that is not."""
 
-    BOUNDS = ((-2, -1, 1), (-4, -2, 1), (2, 5, 1), (None, -5, 1), (1, 0, 1), (0, 0, 1), (5, 2, 1), (5, 100, 1), (-100, -3, 1), (1, 6, 2), (-5, -1, 2))
+    BOUNDS = ((-2, -1, 1), (-4, -2, 1), (2, 5, 1), (None, -5, 1), (1, 0, 1), (0, 0, 1), (5, 2, 1), (5, 100, 1), (-100, -3, 1), (1, 6, 2),
+              (-5, -1, 2))
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
         return [tensor[:, start:end:step] * 2 for tensor in (x, y) for start, end, step in self.BOUNDS]
@@ -134,7 +135,8 @@ class Mapped(nn.Module):
 
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
         rows = x.unsqueeze(1)
-        return torch.vmap(lambda row: row.sum())(x), torch.vmap(torch.vmap(torch.dot))(rows, rows), torch.vmap(torch.matmul, (0, None))(x, w)
+        return (torch.vmap(lambda row: row.sum())(x), torch.vmap(torch.vmap(torch.dot))(rows, rows),
+                torch.vmap(torch.matmul, (0, None))(x, w))
 
 
 class Wide(nn.Module):

@@ -34,7 +34,7 @@ class Carries(torch.nn.Module):
 
 
 class Lists(torch.nn.Module):
-    """A list appended to and one added to, from slices of tensors and with their numbers; behind the loop stacked, joined, reversed, read."""
+    """A list appended to and one added to, from slices of tensors and their numbers; stacked, joined, reversed, read after the loop."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
         outs: list[Tensor] = []

@@ -15,7 +15,8 @@ class Crop(torch.nn.Module):
     def forward(self, x: torch.Tensor, columns: int) -> dict[str, torch.Tensor | int | float | bool]:
         cropped = self.linear(x)[:, :columns]
         return {"cropped": cropped * columns, "mean": cropped.sum() / columns, "made": x.new_ones(columns, x.shape[1]),
-                "next": columns + 1, "half": columns // 2, "third": columns / 3, "many": columns > 4, "area": columns * x.shape[0]}  # fmt: skip
+                "next": columns + 1, "half": columns // 2, "third": columns / 3, "many": columns > 4,
+                "area": columns * x.shape[0]}  # fmt: skip
 
 
 class Temperature(torch.nn.Module):

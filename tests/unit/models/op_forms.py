@@ -43,7 +43,7 @@ class Ends(nn.Module):
 
 
 class Repeated(nn.Module):
-    """A bias with its heads last, moved to the front, repeated for each picture, and viewed as if it lay in memory so: a repeat is a copy."""
+    """A bias whose heads are moved to the front, repeated for each picture and viewed: a repeat is a copy, so the view is valid."""
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         batch, length = x.shape[:2]

@@ -277,4 +277,5 @@ class Messages(nn.Module):
 def model(kind: type[nn.Module], symbols: dict[str, Symbol], constants: dict[str, Any] | None = None, weights: Any = "random",
           **shapes: tuple[int | str | None, ...]) -> Model:
     inputs = {name: Input("float32", shape) for name, shape in shapes.items()}
-    return Model(kind.__name__.lower(), {"_target_": f"{kind.__module__}.{kind.__name__}"}, inputs, symbols, constants=constants or {}, weights=weights)
+    return Model(kind.__name__.lower(), {"_target_": f"{kind.__module__}.{kind.__name__}"}, inputs, symbols, constants=constants or {},
+                 weights=weights)

@@ -100,7 +100,8 @@ def program(
     batch = Dim("batch", min=1, max=64)
     captured = export(module, (), inputs.make(model, model.examples()), dynamic_shapes={"x": {0: batch}, "ids": {0: batch}})
     top = Program(Level.MODEL, Built(model, module))
-    top = top.replace_ir(Level.EXPORTED, captured, signature=exported.read_signature(exported.Exported(captured), model), weights=exported.collect_weights(captured))
+    top = top.replace_ir(Level.EXPORTED, captured, signature=exported.read_signature(exported.Exported(captured), model),
+                         weights=exported.collect_weights(captured))
     context: Any = mlir.create_hlo_context()
     script = torch._C.parse_ir(SCRIPT.format(factor=factor))
     return (

@@ -1,4 +1,7 @@
-"""Programs on four virtual devices, as a process of its own: XLA reads the number of devices once. Prints the largest differences as JSON."""
+"""Programs on four virtual devices, in a process of their own, because XLA reads the number of devices once.
+
+Prints the largest differences as JSON.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,8 @@ def given(program: Program, weights: Any, x: Tensor) -> list[Tensor]:
 
 
 def difference(left: Any, right: Any) -> float:
-    return max((one - other).abs().max().item() if one.shape == other.shape else float("inf") for one, other in zip(left, right, strict=True))
+    return max((one - other).abs().max().item() if one.shape == other.shape else float("inf")
+               for one, other in zip(left, right, strict=True))
 
 
 def main() -> None:
@@ -80,7 +84,8 @@ def main() -> None:
         program = lower({"_target_": "examples.tensor_parallel.block.build", "ranks": 1}, X, mesh=mesh, shardings=SHARDINGS,
                         result_shardings={"*": RESULT}, partitioner=partitioner)
         assert program.signature is not None
-        whole_arguments, declared = given(program, program.weights, x), [SHARDINGS.get(each.name, []) for each in program.signature.arguments]
+        whole_arguments, declared = (given(program, program.weights, x),
+                                     [SHARDINGS.get(each.name, []) for each in program.signature.arguments])
         sharded = devices.run_sharded(program.ir, whole_arguments, mesh, declared, [RESULT])
         found[f"sharded by {partitioner}"] = difference(sharded, want)
         artifact, _ = portable.serialize(program.ir)
@@ -94,7 +99,8 @@ def main() -> None:
     scattered = sum(rows * part.sum() for part in parts)
     assert isinstance(scattered, Tensor)
     for rank, results in enumerate(devices.run_on_each(program.ir, [[part] for part in parts])):
-        expected = [sum(parts) / 2, torch.maximum(*parts), rows, scattered.chunk(2)[rank], torch.cat([part.chunk(2)[rank] for part in parts])]
+        expected = [sum(parts) / 2, torch.maximum(*parts), rows, scattered.chunk(2)[rank],
+                    torch.cat([part.chunk(2)[rank] for part in parts])]
         found |= {f"output {number} on device {rank}": difference([result], [value])
                   for number, (result, value) in enumerate(zip(results, expected, strict=True))}  # fmt: skip
     print(json.dumps(found))

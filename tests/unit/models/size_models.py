@@ -41,4 +41,5 @@ class FloatSizes(nn.Module):
         scaled = math.trunc(1.9 * torch.sym_float(h)) + 2
         rounded = round(w * 0.5) + 2
         factors = x * (w**0.5) / (2**h) + torch.sym_sqrt(h) * torch.sym_min(64.0 / h, 48.0 / w) - torch.sym_float(h) % 2.5
-        return x.new_ones(centers, scaled), x.new_ones(rounded, halves), factors, functional.interpolate(x, scale_factor=0.6, mode="bilinear")
+        return (x.new_ones(centers, scaled), x.new_ones(rounded, halves), factors,
+                functional.interpolate(x, scale_factor=0.6, mode="bilinear"))

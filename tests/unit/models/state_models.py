@@ -30,7 +30,8 @@ NEW = {"state": "1", "sums": X, "total": X}  # the results are a tuple, and its 
 
 
 def model(state: Any = None) -> Model:
-    return Model("counting", {"_target_": f"{__name__}.Counting"}, {"x": X, "state": NEW if state is None else state}, {"batch": Symbol(1, 64)})
+    return Model("counting", {"_target_": f"{__name__}.Counting"}, {"x": X, "state": NEW if state is None else state},
+                 {"batch": Symbol(1, 64)})
 
 
 class Growing(torch.nn.Module):
@@ -54,6 +55,7 @@ def growing() -> tuple[Model, Model]:
     factory = {"_target_": f"{__name__}.Growing"}
     batch, past = Symbol(1, 8), Symbol(1, 64)
     ids = {"randint": [0, 16]}
-    prefill = Model("growing", factory, {"input_ids": Input("int64", ("batch", "seq"), ids)}, {"batch": batch, "seq": past}, entry="prefill")
+    prefill = Model("growing", factory, {"input_ids": Input("int64", ("batch", "seq"), ids)}, {"batch": batch, "seq": past},
+                    entry="prefill")
     inputs: dict[str, Any] = {"input_ids": Input("int64", ("batch", 1), ids), "seen": Input("float32", ("batch", "past", 4))}
     return prefill, Model("growing", factory, inputs, {"batch": batch, "past": past}, method="step", entry="decode")

@@ -121,7 +121,8 @@ def export(module: type[torch.nn.Module], declared: Model, settings: Settings | 
     arguments = example or inputs.make(declared, declared.examples())
     with capture(built, settings) as log:
         try:
-            program = torch.export.export(built, (), arguments, dynamic_shapes=dims or dynamic_shapes.build_dynamic_shapes(declared), strict=strict)
+            program = torch.export.export(built, (), arguments, dynamic_shapes=dims or dynamic_shapes.build_dynamic_shapes(declared),
+                                          strict=strict)
             if decompose:
                 program.run_decompositions({})
         except Exception as raised:  # noqa: BLE001 - a failed export is what some of these models are for

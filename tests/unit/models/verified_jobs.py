@@ -44,7 +44,8 @@ def exported(declared: Model) -> Program:
 class Random(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         dropout = torch.nn.functional.dropout
-        return {"noisy": x + torch.randn_like(x), "kept": 2 * x, "dropped": dropout(torch.ones_like(x), 0.3, True), "still": dropout(x, 0.3, False)}
+        return {"noisy": x + torch.randn_like(x), "kept": 2 * x, "dropped": dropout(torch.ones_like(x), 0.3, True),
+                "still": dropout(x, 0.3, False)}
 
 
 class Never(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Right programs whose numbers are at a pole, too large for sums, too small for XLA, or nothing but rounding; and wrong ones beside them."""
+"""Right programs whose numbers are at a pole, too large for sums, too small for XLA, or only rounding; and wrong programs like them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Awkward(torch.nn.Module):
     """Saturates before a pole, overflows within a mean, underflows, and leaves the rounding of a transform."""
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"pole": (x * 40).tanh().atanh(), "mean": (x * 1e38).mean(-1), "tiny": (x * 1e-38) * 1e-3, "noise": torch.fft.irfft(torch.fft.rfft(x), 8) - x}
+        return {"pole": (x * 40).tanh().atanh(), "mean": (x * 1e38).mean(-1), "tiny": (x * 1e-38) * 1e-3,
+                "noise": torch.fft.irfft(torch.fft.rfft(x), 8) - x}
 
 
 def test_rounding_at_poles_and_limits_is_no_mismatch(tmp_path: Path) -> None:
@@ -59,7 +60,8 @@ class Branching(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         is_other = x.dtype is torch.float64 or torch.compiler.is_exporting()
-        return {"branch": x.sin() * (1.5 if is_other else 1.0), "between": x.cos() * (1.2 if torch.compiler.is_exporting() else 1.5 if is_other else 1.0)}
+        return {"branch": x.sin() * (1.5 if is_other else 1.0),
+                "between": x.cos() * (1.2 if torch.compiler.is_exporting() else 1.5 if is_other else 1.0)}
 
 
 def test_float64_that_computes_something_else_than_eager_judges_nothing(tmp_path: Path) -> None:

@@ -177,9 +177,9 @@ def test_the_room_that_rounding_needs_is_each_elements_own() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "narrowest", "held_to"),
-    [(torch.float32, torch.bfloat16, torch.bfloat16), (torch.float32, torch.float64, torch.float32), (torch.float64, torch.float32, torch.float32),
-     (torch.bfloat16, torch.float16, torch.bfloat16), (torch.complex64, torch.float16, torch.float16), (torch.int64, torch.float16, torch.int64),
-     (torch.float32, None, torch.float32)],
+    [(torch.float32, torch.bfloat16, torch.bfloat16), (torch.float32, torch.float64, torch.float32),
+     (torch.float64, torch.float32, torch.float32), (torch.bfloat16, torch.float16, torch.bfloat16),
+     (torch.complex64, torch.float16, torch.float16), (torch.int64, torch.float16, torch.int64), (torch.float32, None, torch.float32)],
 )  # fmt: skip
 def test_the_narrowest_float_on_the_way_decides(dtype: torch.dtype, narrowest: torch.dtype | None, held_to: torch.dtype) -> None:
     assert deciding(dtype, narrowest) is held_to

@@ -39,7 +39,8 @@ def test_as_many_elements_as_a_capacity_holds_are_selected() -> None:
     declared = Model("chosen", {"_target_": "torch.nn.Identity"}, {
         "x": Input("float32", ("n",)), "mask": Input("bool", ("n",), "ones"), "share": Input("float32", ("n",), {"uniform": [0, 1]})},
         {"n": Symbol(1, 16)})  # fmt: skip
-    given = {"x": torch.randn(9, generator=torch.Generator().manual_seed(0)), "mask": torch.ones(9, dtype=torch.bool), "share": torch.rand(9)}
+    given = {"x": torch.randn(9, generator=torch.Generator().manual_seed(0)), "mask": torch.ones(9, dtype=torch.bool),
+             "share": torch.rand(9)}
     chosen = special_values.select(declared, given, 5)
     signature = Signature((Argument("input", "x", "float32", ("n",)),),
                           (Result("output", "rows", "float32", ("u0",)), Result("count", "u0", "int64", value="n - 4")))

@@ -23,7 +23,8 @@ def test_programs_on_two_and_four_devices_compute_what_one_device_does() -> None
                            text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     found = json.loads(ended.stdout.splitlines()[-1])
-    assert {"tensor parallel on 2", "tensor parallel on 4", "artifact sharded by shardy", "shardy on one device", "output 4 on device 1"} <= set(found)
+    assert {"tensor parallel on 2", "tensor parallel on 4", "artifact sharded by shardy", "shardy on one device",
+            "output 4 on device 1"} <= set(found)
     assert {name: value for name, value in found.items() if value > 1e-5} == {}
 
 

@@ -49,7 +49,8 @@ def test_nan_in_a_maximum_beside_products() -> None:
       %low = stablehlo.constant dense<0xFF800000> : tensor<f32>
       %one = stablehlo.constant dense<1.0> : tensor<16x256xf32>
       %most = stablehlo.maximum %x, %one : tensor<16x256xf32>
-      %r = stablehlo.reduce(%most init: %low) applies stablehlo.maximum across dimensions = [1] : (tensor<16x256xf32>, tensor<f32>) -> tensor<16xf32>
+      %r = stablehlo.reduce(%most init: %low) applies stablehlo.maximum across dimensions = [1] :
+        (tensor<16x256xf32>, tensor<f32>) -> tensor<16xf32>
       %d = stablehlo.dot_general %most, %w, contracting_dims = [1] x [1] : (tensor<16x256xf32>, tensor<64x256xf32>) -> tensor<16x64xf32>
       return %r, %d : tensor<16xf32>, tensor<16x64xf32>
     }"""

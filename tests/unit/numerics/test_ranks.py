@@ -38,7 +38,8 @@ def test_a_wrong_collective_is_a_mismatch_and_right_ones_agree_on_every_device(p
     notes = Notes()
     with pytest.raises(Mismatch) as raised:
         Verify(points=1, values=(), steps=0).apply(replace(program, ir=wrong), notes)
-    assert {problem.place.partition(" of ")[0] for problem in raised.value.problems} == {"output 'most on device 0'", "output 'most on device 1'"}
+    assert {problem.place.partition(" of ")[0] for problem in raised.value.problems} == (
+        {"output 'most on device 0'", "output 'most on device 1'"})
     assert {"verified_on_devices", "collectives_not_run"} <= set(notes.said)
 
 

@@ -149,8 +149,8 @@ def test_an_artifact_is_compared_by_the_same_tolerances_and_without_its_random_r
 
     for name, kind in (("half", Half), ("random", Random)):
         (tmp_path / name).mkdir()
-        stages = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
-                  "verify": Verify(platforms=("cpu",), levels=("mhlo",), points=2, values=()), "package": Package()}
+        stages = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+                  "mhlo": ToMHLO(), "verify": Verify(platforms=("cpu",), levels=("mhlo",), points=2, values=()), "package": Package()}
         result = pipeline.run(Job(model(kind), stages), tmp_path / name)
         assert result.outcome == "ok", result.problems
     half = artifact.execute(tmp_path / "half", {"n": 16}, compare=True).compared
@@ -161,7 +161,8 @@ def test_an_artifact_is_compared_by_the_same_tolerances_and_without_its_random_r
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance", "places"),
-    [("float32", Tolerance(1e-3, 1.0, "a table"), []), ("float32", Tolerance(float("nan"), -1.0), ["atol", "rtol"]), ("float16", Tolerance(0.0, 1.5), ["rtol"]),
+    [("float32", Tolerance(1e-3, 1.0, "a table"), []), ("float32", Tolerance(float("nan"), -1.0), ["atol", "rtol"]),
+     ("float16", Tolerance(0.0, 1.5), ["rtol"]),
      ("float32", Tolerance(float("inf"), 0.0), ["atol"]), ("flaot32", Tolerance(0.0, 0.0), [""])],
 )  # fmt: skip
 def test_useless_tolerances_are_problems_of_the_configuration(dtype: str, tolerance: Tolerance, places: list[str]) -> None:
@@ -177,7 +178,8 @@ def test_a_weakened_tolerance_is_a_warning_and_makes_the_job_unverified(tmp_path
 
 @pytest.mark.parametrize("mode", [Erring(torch.float32, 0), Perturbed(0)], ids=["float64", "eager"])
 def test_runs_with_rounding_keep_conjugations(mode: Erring | Perturbed) -> None:
-    x = torch.randn(2, 3, dtype=torch.complex128 if isinstance(mode, Erring) else torch.complex64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 3, dtype=torch.complex128 if isinstance(mode, Erring) else torch.complex64,
+                    generator=torch.Generator().manual_seed(0))
 
     def compute() -> list[torch.Tensor]:
         return [(x * x.conj()).real, x @ x.mH, x.conj() + 1, x.imag.neg() * 2, torch.stack([x.conj(), x]), x.conj().exp()]

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("without_iree")
 class Order(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         values, places = x.topk(3, -1)
-        return {"values": values, "topk": places.int().T, "argsort": x.argsort(-1), "argmax": x.argmax(-1), "stable": x.argsort(stable=True, dim=-1),
-                "kth": x.kthvalue(2)[1], "twice": places * 2}
+        return {"values": values, "topk": places.int().T, "argsort": x.argsort(-1), "argmax": x.argmax(-1),
+                "stable": x.argsort(stable=True, dim=-1), "kth": x.kthvalue(2)[1], "twice": places * 2}
 
 
 def test_indices_of_equal_elements_are_compared_by_what_they_pick(tmp_path: Path) -> None:

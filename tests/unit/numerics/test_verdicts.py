@@ -183,10 +183,12 @@ def test_results_that_safetensors_cannot_hold_are_kept_as_pairs(tmp_path: Path) 
 
 def test_every_dtype_comes_back_from_a_file(tmp_path: Path) -> None:
     given = {word: torch.ones(2, 3).to(dtype)[:, ::2] for word, dtype in
-             {"a": torch.complex128, "b": torch.complex64, "c": torch.float8_e5m2, "d": torch.bool}.items()} | {"e": torch.tensor(1 + 2j).conj()}
+             {"a": torch.complex128, "b": torch.complex64, "c": torch.float8_e5m2,
+              "d": torch.bool}.items()} | {"e": torch.tensor(1 + 2j).conj()}
     tensor_files.write(given, tmp_path / "file.safetensors")
     back = tensor_files.read(tmp_path / "file.safetensors")
-    assert all(back[name].dtype is value.dtype and torch.equal(back[name].to(torch.complex64), value.to(torch.complex64)) for name, value in given.items())
+    assert all(back[name].dtype is value.dtype and torch.equal(back[name].to(torch.complex64), value.to(torch.complex64))
+               for name, value in given.items())
 
 
 def guarded(*guards: str) -> Program:

@@ -206,7 +206,8 @@ def test_mutated_buffers_are_results_and_eager_leaves_the_module_as_it_was(cpu: 
     module = Counter()
     dims = {"x": {0: Dim("n", min=1, max=9)}}
     captured = export(module, (), inputs.make(model, model.examples()), dynamic_shapes=dims).run_decompositions({})
-    form = Program(Level.EXPORTED, captured, exported.read_signature(exported.Exported(captured), model), exported.collect_weights(captured))
+    form = Program(Level.EXPORTED, captured, exported.read_signature(exported.Exported(captured), model),
+                   exported.collect_weights(captured))
     assert form.signature is not None
     given = {"x": torch.arange(4.0)}
     eager = runner.Eager(model, module, form.signature)

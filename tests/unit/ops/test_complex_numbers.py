@@ -1,4 +1,4 @@
-"""Complex tensors are lowered by parts where no level has the op: reductions, numbers, comparisons, powers and functions, in one program."""
+"""Complex tensors are lowered by parts where no level has the op: reductions, numbers, comparisons, powers and functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Forms(torch.nn.Module):
         rows, columns = z.shape
         sums = [z.sum(), z.mean(0), z.mean((0, 1), keepdim=True), z.var(0, unbiased=False), z.cumsum(0)]
         numbers = [z * rows, z / columns, z + 1e-5, z * (2 + 3j), rows / (z + 3), torch.full_like(z, 1j), z.masked_fill(z.real > 0, 1j)]
-        questions = [z == z.conj(), z != z.flip(0), torch.isnan(z), torch.isfinite(z), torch.isclose(z, z + 1e-9), z.any(), z.count_nonzero()]
+        questions = [z == z.conj(), z != z.flip(0), torch.isnan(z), torch.isfinite(z), torch.isclose(z, z + 1e-9), z.any(),
+                     z.count_nonzero()]
         powers = [z**2, z**-1, z**1.5, z ** z.conj(), 2.0**z, z.abs() ** z]
         functions = [z.sinh(), z.tan(), functional.silu(z), z.sgn(), z.log10(), functional.l1_loss(z, z.flip(0))]
         return sums + numbers + questions + powers + functions

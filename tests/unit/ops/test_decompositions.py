@@ -73,7 +73,8 @@ CASES: list[Case] = [
     *(case(arithmetic.pdist, torch.pdist, rows, p) for rows in (SERIES, ROW, SERIES[:1], normal(7, 3)) for p in (0.0, 1.0, 2.0, INF)),
     *(case(segments.segment_reduce, torch.segment_reduce, IMAGE, reduce, axis=axis, initial=initial, unsafe=True, **bounds)
       for reduce in ("sum", "mean", "max", "min", "prod") for initial in (None, 0.5) for axis, bounds in (
-          (0, {"lengths": torch.tensor([1, 0, 1])}), (1, {"lengths": torch.tensor([[3, 1], [0, 4]])}), (0, {"offsets": torch.tensor([0, 0, 2])}))),
+          (0, {"lengths": torch.tensor([1, 0, 1])}), (1, {"lengths": torch.tensor([[3, 1], [0, 4]])}),
+          (0, {"offsets": torch.tensor([0, 0, 2])}))),
     case(arithmetic.angle, torch.angle, ROW),
     case(arithmetic.angle, torch.angle, torch.complex(SERIES, SERIES.flip(0))),
     case(partial(arithmetic.trigamma, 1), partial(torch.polygamma, 1), torch.tensor([-1.5, -0.2, 0.3, 4.0, INF])),
@@ -90,7 +91,8 @@ CASES: list[Case] = [
     *(case(views.diagonal, torch.diagonal, normal(3, 4, 5), offset, first, second)
       for offset in (-1, 0, 2) for first, second in ((0, 1), (-1, 0), (1, 2))),
     *(case(views.diag_embed, torch.diag_embed, normal(2, 3), offset, *dims) for offset in (-2, 0, 1) for dims in ((), (0, 2))),
-    *(case(views.diagonal_scatter, torch.diagonal_scatter, normal(3, 4), normal(length), offset) for offset, length in ((0, 3), (1, 3), (-1, 2))),
+    *(case(views.diagonal_scatter, torch.diagonal_scatter, normal(3, 4), normal(length), offset)
+      for offset, length in ((0, 3), (1, 3), (-1, 2))),
     *(case(views.view_as_dtype, torch.Tensor.view, torch.cat([ROW, ROW], 1)[:, :8].to(held).contiguous(), dtype)
       for held in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
       for dtype in (torch.float64, torch.int64, torch.float32, torch.int32, torch.int16, torch.float16, torch.int8, torch.uint8)),
@@ -110,7 +112,8 @@ CASES: list[Case] = [
     *(case(pooling.adaptive_average, torch.nn.functional.adaptive_avg_pool2d, IMAGE, size) for size in ([1, 1], [4, 3], [9, 7])),
     *(case(pooling.fractional_maximum, aten.fractional_max_pool2d.default, IMAGE, [2, 3], size, RANDOM_STARTS[..., :2])
       for size in ([1, 1], [4, 2], [7, 4])),
-    *(case(pooling.fractional_maximum, aten.fractional_max_pool3d.default, VOLUME, 2, size, RANDOM_STARTS) for size in ([1, 2, 3], [3, 6, 5])),
+    *(case(pooling.fractional_maximum, aten.fractional_max_pool3d.default, VOLUME, 2, size, RANDOM_STARTS)
+      for size in ([1, 2, 3], [3, 6, 5])),
     case(pooling.fractional_maximum, aten.fractional_max_pool3d.default, VOLUME[0], [2, 3, 1], [2, 5, 6], RANDOM_STARTS[:1]),
     case(pooling.adaptive_maximum, aten.adaptive_max_pool2d.default, IMAGE, [4, 3]),
     *(case(sorting.topk, torch.topk, SERIES, 3, 1, largest) for largest in (False, True)),
@@ -120,7 +123,8 @@ CASES: list[Case] = [
     case(sorting.nanmedian, torch.nanmedian, ROW),
     case(lambda x: sorting.median_along(x, 1)[0], lambda x: torch.median(x, 1)[0], ROW),
     case(lambda x: sorting.nanmedian_along(x, 1)[0], lambda x: torch.nanmedian(x, 1)[0], ROW),
-    *(case(lambda x: sorting.mode(x, 1)[0], lambda x: torch.mode(x, 1)[0], values) for values in (INTS % 3, normal(4, 1), normal(3, 9).round())),
+    *(case(lambda x: sorting.mode(x, 1)[0], lambda x: torch.mode(x, 1)[0], values)
+      for values in (INTS % 3, normal(4, 1), normal(3, 9).round())),
     *(case(sorting.searchsorted, torch.searchsorted, torch.tensor([1.0, 2.0, 2.0, 5.0]), ROW, right=right) for right in (False, True)),
     *(case(sorting.isin, torch.isin, INTS, torch.tensor([[1, -3], [7, 2]]), invert=invert) for invert in (False, True)),
     case(sorting.isin, torch.isin, 3, INTS),
@@ -128,11 +132,13 @@ CASES: list[Case] = [
     *(case(indexing.index, aten.index.Tensor, normal(4, 5, 6), indices) for indices in (
         [torch.tensor([[-1, 0], [2, 1]])], [None, torch.tensor(-2)], [torch.tensor([0, -1]), None, torch.tensor([[-1], [2]])],
         [None, torch.tensor([1, -1]), torch.tensor([-3, 0])])),
-    *(case(indexing.index_put, aten.index_put.default, normal(4, 5), [torch.tensor([-1, 0, -1])], torch.ones(3, 5), add) for add in (True, False)),
+    *(case(indexing.index_put, aten.index_put.default, normal(4, 5), [torch.tensor([-1, 0, -1])], torch.ones(3, 5), add)
+      for add in (True, False)),
     *(case(indexing.nonzero_static, torch.nonzero_static, mask, size=size, fill_value=fill) for size, fill in ((0, -1), (5, -1), (40, 7))
       for mask in (INTS.clamp(min=0), INTS[0] * 0, ROW, INTS[0, :0])),
     case(indexing.take, torch.take, normal(4, 5), torch.tensor([[-1, 3], [19, -20]])),
-    *(case(scattering.index_reduce, torch.index_reduce, normal(3, 4), 1, torch.tensor([0, 2, 0, 3, 3]), normal(3, 5), how, include_self=whole_)
+    *(case(scattering.index_reduce, torch.index_reduce, normal(3, 4), 1, torch.tensor([0, 2, 0, 3, 3]), normal(3, 5), how,
+           include_self=whole_)
       for how in ("prod", "mean", "amin", "amax") for whole_ in (True, False)),
     *(case(scattering.put, torch.Tensor.put, normal(3, 4), torch.tensor([-1, 0, 5]), normal(3), add) for add in (True, False)),
     *(case(padding.pad_constant, aten.constant_pad_nd.default, tensor, [1, -2, 0, 3], 2.5)
@@ -150,10 +156,10 @@ CASES: list[Case] = [
       for exponent in (torch.complex(SERIES.abs() + 0.1, SERIES),)),
     *(case(complex_numbers.ROWS[op], op, COMPLEX, *rest) for op, rest in (
         (aten.sum.default, ()), (aten.sum.dim_IntList, ([0], True)), (aten.mean.dim, ([1],)), (aten.eq.Scalar, (COMPLEX[0, 0].item(),)),
-        (aten.ne.Tensor, (COMPLEX.real,)), (aten.isfinite.default, ()), (aten.any.dim, (0,)), (aten.all.default, ()), (aten.count_nonzero.default, ()),
-        (aten.sinh.default, ()), (aten.cosh.default, ()), (aten.tan.default, ()), (aten.sigmoid.default, ()), (aten.silu.default, ()),
-        (aten.sgn.default, ()), (aten.log2.default, ()), (aten.log10.default, ()), (aten.l1_loss.default, (COMPLEX.conj(), 0)),
-        (aten.linalg_cross.default, (COMPLEX.conj(),)))),
+        (aten.ne.Tensor, (COMPLEX.real,)), (aten.isfinite.default, ()), (aten.any.dim, (0,)), (aten.all.default, ()),
+        (aten.count_nonzero.default, ()), (aten.sinh.default, ()), (aten.cosh.default, ()), (aten.tan.default, ()),
+        (aten.sigmoid.default, ()), (aten.silu.default, ()), (aten.sgn.default, ()), (aten.log2.default, ()), (aten.log10.default, ()),
+        (aten.l1_loss.default, (COMPLEX.conj(), 0)), (aten.linalg_cross.default, (COMPLEX.conj(),)))),
 ]  # fmt: skip
 
 
@@ -192,9 +198,11 @@ def test_fourier_transforms(normalization: int, length: int) -> None:
         torch.testing.assert_close(fourier.complex_to_complex(spectrum, [0, 1], normalization, forward),
                                    aten._fft_c2c(spectrum, [0, 1], normalization, forward))
     for onesided in (True, False):
-        torch.testing.assert_close(fourier.real_to_complex(real, [0, 1], normalization, onesided), aten._fft_r2c(real, [0, 1], normalization, onesided))
+        torch.testing.assert_close(fourier.real_to_complex(real, [0, 1], normalization, onesided),
+                                   aten._fft_r2c(real, [0, 1], normalization, onesided))
     for size in (8, 9):
-        torch.testing.assert_close(fourier.complex_to_real(spectrum, [0, 2], normalization, size), aten._fft_c2r(spectrum, [0, 2], normalization, size))
+        torch.testing.assert_close(fourier.complex_to_real(spectrum, [0, 2], normalization, size),
+                                   aten._fft_c2r(spectrum, [0, 2], normalization, size))
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -240,7 +248,9 @@ def test_multinomial_draws_by_weight(replacement: bool, samples: int) -> None:
         assert bool((drawn.sort(-1)[0].diff(dim=-1) > 0).all())
 
 
-@pytest.mark.parametrize("name", ["chebyshev_polynomial_t", "shifted_chebyshev_polynomial_w", "hermite_polynomial_he", "legendre_polynomial_p", "zeta"])
+@pytest.mark.parametrize("name",
+                         ["chebyshev_polynomial_t", "shifted_chebyshev_polynomial_w", "hermite_polynomial_he", "legendre_polynomial_p",
+                          "zeta"])
 def test_numbers_in_the_place_of_a_tensor(name: str) -> None:
     packet = getattr(aten, f"special_{name}")
     for form in packet.overloads():

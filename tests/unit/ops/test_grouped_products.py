@@ -8,8 +8,8 @@ import torch
 from lowering.ops.grouped_products import grouped_mm
 
 FORMS = {
-    "rows": ((16, 8), (3, 8, 16), [4, 4, 16]), "rows of no group": ((16, 8), (3, 8, 16), [0, 4, 12]), "columns": ((3, 8, 16), (16, 16), [4, 8, 16]),
-    "contracted": ((8, 16), (16, 24), [0, 8, 16]), "batch": ((3, 8, 16), (3, 16, 8), None),
+    "rows": ((16, 8), (3, 8, 16), [4, 4, 16]), "rows of no group": ((16, 8), (3, 8, 16), [0, 4, 12]),
+    "columns": ((3, 8, 16), (16, 16), [4, 8, 16]), "contracted": ((8, 16), (16, 24), [0, 8, 16]), "batch": ((3, 8, 16), (3, 16, 8), None),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Everyday forms of indexing, slicing, rolling, padding and filling reach MHLO with dynamic dims and the numbers of eager, or are refused."""
+"""Everyday forms of indexing, slicing, rolling, padding and filling reach MHLO with dynamic dims and eager's numbers, or are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
-STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(),
+          "stablehlo": ToStableHLO(),
           "mhlo": ToMHLO(), "verify": Verify(points=3)}  # fmt: skip
 
 ROWS = Input("float32", ("a", 4))

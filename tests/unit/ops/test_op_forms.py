@@ -16,7 +16,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
-STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(),
+          "stablehlo": ToStableHLO(),
           "mhlo": ToMHLO(), "verify": Verify(points=3)}  # fmt: skip
 
 PICTURE = Input("float32", ("batch", 3, "height", "width"))

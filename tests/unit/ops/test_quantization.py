@@ -100,7 +100,8 @@ class Quantized(torch.nn.Module):
         channels = decomposed.quantize_per_channel(x, self.scales, torch.zeros(64, dtype=torch.int64), 1, *limits)
         small = (x * 300).to(torch.float8_e4m3fn)
         scaled = torch._scaled_mm(small, self.weight.float().to(small.dtype).t(), self.scales[0], self.scales[1], out_dtype=torch.float32)
-        return (static, scale, dynamic, token, unsigned, channels, decomposed.dequantize_per_token(token, token_scale, token_zero, *limits, torch.float32),
+        return (static, scale, dynamic, token, unsigned, channels,
+                decomposed.dequantize_per_token(token, token_scale, token_zero, *limits, torch.float32),
                 torch._int_mm(static, self.weight.t()), torch._int_mm(unsigned, self.weight.t()), small, scaled,
                 (x * 1e5).to(torch.float8_e5m2), 1.0 / scale)  # fmt: skip
 

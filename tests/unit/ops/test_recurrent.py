@@ -21,7 +21,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
-STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+          "mhlo": ToMHLO(),
           "verify": Verify(points=2, values=())}  # fmt: skip
 SYMBOLS = {"b": Symbol(1, 4), "t": Symbol(1, 12)}
 

@@ -21,7 +21,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
-STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+          "mhlo": ToMHLO(),
           "verify": Verify(points=2)}  # fmt: skip
 SCALES = (0.3, 0.5, 0.7, 1.1, 1.5, 1.7, 2, 2.3, 3, 4, 5, 7, 49)
 

@@ -21,7 +21,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
-STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+          "mhlo": ToMHLO(),
           "verify": Verify(points=2)}  # fmt: skip
 RANDOM = torch.Generator().manual_seed(0)
 NAN, INF = float("nan"), float("inf")
@@ -38,7 +39,8 @@ def test_a_grid_sample_is_that_of_eager(mode: int, padding: int, align_corners: 
         grid[0, 0] = torch.tensor(odd)
         expected = aten.grid_sampler_2d(given, grid, mode, padding, align_corners)
         if padding == sampling.REFLECTION or mode == sampling.BICUBIC:
-            expected[0, :, 0, 5:] = sampling.grid_sample(given, grid, mode, padding, align_corners)[0, :, 0, 5:]  # eager's depend on its build
+            # Eager's depend on its build.
+            expected[0, :, 0, 5:] = sampling.grid_sample(given, grid, mode, padding, align_corners)[0, :, 0, 5:]
         torch.testing.assert_close(sampling.grid_sample(given, grid, mode, padding, align_corners), expected, equal_nan=True)
     if mode != sampling.BICUBIC:
         given, grid = torch.randn(2, 3, 4, 1, 5, generator=RANDOM), torch.rand(2, 3, 2, 4, 3, generator=RANDOM) * 5 - 2.5
@@ -67,7 +69,8 @@ def test_a_fold_is_that_of_eager(settings: Any) -> None:
 class Grids(nn.Module):
     def forward(self, x: torch.Tensor, grid: torch.Tensor) -> Any:
         sample = torch.nn.functional.grid_sample
-        return (sample(x, grid, padding_mode="reflection", align_corners=False), sample(x, grid, padding_mode="reflection", align_corners=True),
+        return (sample(x, grid, padding_mode="reflection", align_corners=False),
+                sample(x, grid, padding_mode="reflection", align_corners=True),
                 sample(x[:, :, None], torch.cat([grid, grid[..., :1]], -1)[:, None], align_corners=False))  # fmt: skip
 
 
@@ -125,7 +128,8 @@ def build(name: str) -> nn.Module:
 
 INPUTS: dict[str, dict[str, Input]] = {
     "Grids": {"x": Input("float32", ("b", 2, "h", "w")), "grid": Input("float32", ("b", "p", "q", 2), {"uniform": [-1.7, 1.7]})},
-    "Bags": {"ids": Input("int64", ("2*n",), {"randint": [0, 10]}), "offsets": Input("int64", ("b",), "arange"), "weights": Input("float32", ("2*n",))},
+    "Bags": {"ids": Input("int64", ("2*n",), {"randint": [0, 10]}), "offsets": Input("int64", ("b",), "arange"),
+             "weights": Input("float32", ("2*n",))},
     "Trained": {"ids": Input("int64", ("n",), {"randint": [0, 10]}), "offsets": Input("int64", ("b",), "arange")},
     "Others": {"x": Input("float32", ("b", 2, "h", "w"))},
     "Listed": {"x": Input("float32", ("b", 2))},

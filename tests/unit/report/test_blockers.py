@@ -19,13 +19,15 @@ NONZERO, UNIQUE, SORT = (f"aten.{name}" for name in ("nonzero", "unique", "sort"
 
 
 def make_result(job: str, *ops: str, outcome: str = "unsupported", model: str = "", expected: str = "ok") -> JobResult:
-    problems = tuple(Problem(f"{op} at /home/me/{job}.py:{line}", f"the size of %{line} depends on data") for line, op in enumerate(ops, 10))
+    problems = tuple(Problem(f"{op} at /home/me/{job}.py:{line}", f"the size of %{line} depends on data")
+                     for line, op in enumerate(ops, 10))
     return JobResult(job, model or job, "default", outcome, "torch", expect=Expectation(expected), problems=problems)
 
 
 def test_each_problem_of_a_job_blocks_it() -> None:
     nonzero, unique = find_blockers([make_result("a", NONZERO), make_result("b", NONZERO, UNIQUE, UNIQUE), make_result("c", outcome="ok")])
-    assert (nonzero.construct, nonzero.blocks, nonzero.alone, nonzero.unlocks, nonzero.occurrences) == (NONZERO, ("a", "b"), ("a",), ("a",), 2)
+    assert (nonzero.construct, nonzero.blocks, nonzero.alone, nonzero.unlocks, nonzero.occurrences) == (
+        (NONZERO, ("a", "b"), ("a",), ("a",), 2))
     assert (unique.construct, unique.blocks, unique.alone, unique.unlocks, unique.occurrences) == (UNIQUE, ("b",), (), ("b",), 2)
     assert nonzero.cause == unique.cause == "the size of %… depends on data"
 
@@ -37,8 +39,9 @@ def test_an_op_with_two_causes_is_two_blockers() -> None:
 
 
 @pytest.mark.parametrize(("place", "construct"), [
-    ("aten.nonzero.default at model.py:3", "aten.nonzero.default"), ("aten::lstm", "aten::lstm"), ("op 'mine::norm' (mine.so)", "mine::norm"),
-    ("flex_attention at model.py:4", "flex_attention"), ("/home/me/model.py:3", ""), ("models.bert", ""), ("guard n < 3", ""), ("", ""),
+    ("aten.nonzero.default at model.py:3", "aten.nonzero.default"), ("aten::lstm", "aten::lstm"),
+    ("op 'mine::norm' (mine.so)", "mine::norm"), ("flex_attention at model.py:4", "flex_attention"), ("/home/me/model.py:3", ""),
+    ("models.bert", ""), ("guard n < 3", ""), ("", ""),
 ])  # fmt: skip
 def test_a_place_that_names_no_op_is_dropped(place: str, construct: str) -> None:
     [found] = find_blockers([JobResult("a", "a", "default", "unsupported", "torch", problems=(Problem(place, "why"),))])
@@ -58,7 +61,8 @@ def test_models_are_counted_once() -> None:
 def test_the_order_unlocks_as_many_jobs_as_any_order_does() -> None:
     """Five constructs planted in 40 jobs, most of them together with others; every prefix of the order is compared with all subsets."""
     ops = [f"aten.op{number}" for number in range(5)]
-    planted = [*[(ops[0],)] * 9, *[(ops[0], ops[1])] * 11, *[(ops[2],)] * 6, *[(ops[0], ops[1], ops[3])] * 5, *[(ops[3], ops[4])] * 2, *[(ops[2], ops[0])] * 7]
+    planted = [*[(ops[0],)] * 9, *[(ops[0], ops[1])] * 11, *[(ops[2],)] * 6, *[(ops[0], ops[1], ops[3])] * 5, *[(ops[3], ops[4])] * 2,
+               *[(ops[2], ops[0])] * 7]
     found = find_blockers([make_result(f"job{number}", *needs) for number, needs in enumerate(planted)])
     assert [blocker.construct for blocker in found] == [ops[0], ops[2], ops[1], ops[3], ops[4]]
     total = 0
@@ -68,12 +72,14 @@ def test_the_order_unlocks_as_many_jobs_as_any_order_does() -> None:
 
 
 def test_constructs_that_only_help_together_are_one_row() -> None:
-    found = find_blockers([*(make_result(f"pair{number}", NONZERO, UNIQUE) for number in range(6)), make_result("a", SORT), make_result("b", SORT)])
+    found = find_blockers([*(make_result(f"pair{number}", NONZERO, UNIQUE) for number in range(6)), make_result("a", SORT),
+                           make_result("b", SORT)])
     assert [(blocker.construct, len(blocker.unlocks)) for blocker in found] == [(NONZERO, 0), (UNIQUE, 6), (SORT, 2)]
 
 
 def test_many_jobs_with_many_problems_are_ordered_quickly() -> None:
-    results = [make_result(f"job{number}", *(f"aten.op{number % divisor}x{divisor}" for divisor in (3, 7, 11, 13))) for number in range(400)]
+    results = [make_result(f"job{number}", *(f"aten.op{number % divisor}x{divisor}" for divisor in (3, 7, 11, 13)))
+               for number in range(400)]
     found = find_blockers(results)
     assert len(found) == 3 + 7 + 11 + 13
     assert sum(len(blocker.unlocks) for blocker in found) == 400

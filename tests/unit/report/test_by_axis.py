@@ -43,6 +43,7 @@ def test_the_section_is_absent_without_a_sweep_and_has_a_table_an_axis(golden: C
     assert list(by_axis.render_lines({})) == []
     swept = [job(model, {"symbols.seq.max": size, "stages": options}, outcome, seconds, cache, lost)
              for model, size, options, outcome, seconds, cache, lost in [
-                 ("a", 64, "default", "ok", 4.0, "miss", 0), ("a", 64, "fx", "unsupported", 1.0, "miss", 0), ("a", None, "default", "ok", 9.0, "hit", 1),
+                 ("a", 64, "default", "ok", 4.0, "miss", 0), ("a", 64, "fx", "unsupported", 1.0, "miss", 0),
+                 ("a", None, "default", "ok", 9.0, "hit", 1),
                  ("b", 512, "default", "crash", 2.0, "miss", 2), ("b", 64, "default", "ok", 3.5, "miss", 0)]]  # fmt: skip
     golden("by-axis.md", "\n".join(by_axis.render_lines(by_axis.make_tables(swept))) + "\n")

@@ -14,9 +14,11 @@ from benchmarks.nights import InventedJob, invent
 from flows.__main__ import main
 
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
-JOBS = [InventedJob("bert"), InventedJob("bert_full", static=True), InventedJob("llama", outcome="unsupported", stage="torch", problem="no <lowering> of a|b"),
+JOBS = [InventedJob("bert"), InventedJob("bert_full", static=True),
+        InventedJob("llama", outcome="unsupported", stage="torch", problem="no <lowering> of a|b"),
         InventedJob("vit")]  # fmt: skip
-LATER = [replace(JOBS[0], outcome="error", stage="stablehlo"), JOBS[1], replace(JOBS[2], outcome="ok", stage="verify"), InventedJob("=whisper")]
+LATER = [replace(JOBS[0], outcome="error", stage="stablehlo"), JOBS[1], replace(JOBS[2], outcome="ok", stage="verify"),
+         InventedJob("=whisper")]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,9 @@ def test_the_formats_hold_hostile_text(output: Path, capsys: pytest.CaptureFixtu
     assert cells(capsys.readouterr().out, "encoders")[1] == "2"
 
 
-@pytest.mark.parametrize(("arguments", "problem"), [(["nothing"], "nothing"), (["zoo", "--against", "20010101"], "20010101"), (["zoo", "--families", "x.yaml"], "x.yaml")])
+@pytest.mark.parametrize(("arguments", "problem"),
+                         [(["nothing"], "nothing"), (["zoo", "--against", "20010101"], "20010101"),
+                          (["zoo", "--families", "x.yaml"], "x.yaml")])
 def test_what_is_not_there_is_said(arguments: list[str], problem: str, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["coverage", *arguments, "--output", str(output)]) == 2
     assert problem in capsys.readouterr().err

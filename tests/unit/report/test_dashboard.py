@@ -22,7 +22,8 @@ EVIL = "</script><script>alert(1)</script>\u2028<!--"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    jobs = [InventedJob("evil", EVIL, outcome="error", stage="torch", problem=f"{EVIL}\udc80"), *(InventedJob("swept", f"batch{size}", batch=size) for size in (8, 16))]
+    jobs = [InventedJob("evil", EVIL, outcome="error", stage="torch", problem=f"{EVIL}\udc80"),
+            *(InventedJob("swept", f"batch{size}", batch=size) for size in (8, 16))]
     return invent(tmp_path_factory.mktemp("zoo"), jobs)
 
 
@@ -85,7 +86,8 @@ def test_the_axes_of_a_run_that_declares_none_are_found(folder: Path) -> None:
     ],
 )
 def test_one_cause_has_one_signature(one: str, other: str) -> None:
-    found = {clusters.make_signature(JobResult("a--b", "a", "b", "error", "torch", problems=(Problem("x.py:3", cause),))) for cause in (one, other)}
+    found = {clusters.make_signature(JobResult("a--b", "a", "b", "error", "torch", problems=(Problem("x.py:3", cause),)))
+             for cause in (one, other)}
     assert len(found) == 1
 
 

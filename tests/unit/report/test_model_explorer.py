@@ -31,10 +31,12 @@ PROGRAM = """module {
     %bs1 = stablehlo.reshape %bs : (tensor<i32>) -> tensor<1xi32>
     %shape = stablehlo.concatenate %bs1, %c, dim = 0 : (tensor<1xi32>, tensor<1xi32>) -> tensor<2xi32>
     %flat = stablehlo.dynamic_reshape %arg1, %shape : (tensor<?x?x8xf32>, tensor<2xi32>) -> tensor<?x8xf32>
-    %dot = stablehlo.dot_general %flat, %arg0, contracting_dims = [1] x [0] : (tensor<?x8xf32>, tensor<8x4xf32>) -> tensor<?x4xf32> loc("encoder.layers.0"("model.py":7:1))
+    %dot = stablehlo.dot_general %flat, %arg0, contracting_dims = [1] x [0] : (tensor<?x8xf32>, tensor<8x4xf32>) -> tensor<?x4xf32>
+      loc("encoder.layers.0"("model.py":7:1))
     %act = call @act(%dot) : (tensor<?x4xf32>) -> tensor<?x4xf32>
     %t = stablehlo.transpose %arg1, dims = [1, 0, 2] : (tensor<?x?x8xf32>) -> tensor<?x?x8xf32>
-    %sum = stablehlo.reduce(%t init: %zero) applies stablehlo.add across dimensions = [2] : (tensor<?x?x8xf32>, tensor<f32>) -> tensor<?x?xf32>
+    %sum = stablehlo.reduce(%t init: %zero) applies stablehlo.add across dimensions = [2] :
+      (tensor<?x?x8xf32>, tensor<f32>) -> tensor<?x?xf32>
     return %act, %sum : tensor<?x4xf32>, tensor<?x?xf32>
   }
 }

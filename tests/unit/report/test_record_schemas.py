@@ -31,7 +31,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         folder = invent(output, jobs, started=datetime(2026, 11, 1 + number, tzinfo=UTC))
     assert main(["note", "no lowering", "known", "--output", str(output)]) == 0
     folder = invent(output, broken, started=datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=3))
-    signature = Signature((Argument("input", "x", "float32", ("batch", 16)),), (Result("output", "y", "float32", ("batch",)),), {"batch": Bound(1, 8)})
+    signature = Signature((Argument("input", "x", "float32", ("batch", 16)),), (Result("output", "y", "float32", ("batch",)),),
+                          {"batch": Bound(1, 8)})
     packaged = {"schema": SCHEMA, "program": {"file": "p", "sha256": "0", "format": "f", "entry": "main"}, "weights": None,
                 "signature": to_plain(signature), "inputs": [], "outputs": None, "model": {}}  # fmt: skip
     symbols = next(folder.glob("jobs/*/symbols.json"))
@@ -56,7 +57,8 @@ def test_a_record_fits_its_schema_and_damage_does_not(name: str, records: dict[s
 
 
 DAMAGE: dict[str, list[tuple[list[Any], Any]]] = {
-    "report": [(["schema"], 2), (["jobs", 0, "outcome"], None), (["jobs", 0, "levels", 0, "size"], "big"), (["causes", 0, "notes"], "x"), (["environment"], {})],
+    "report": [(["schema"], 2), (["jobs", 0, "outcome"], None), (["jobs", 0, "levels", 0, "size"], "big"), (["causes", 0, "notes"], "x"),
+               (["environment"], {})],
     "changes": [(["previous", "regression"], "no"), (["previous", "kinds", 0, "rows"], {})],
     "symbols": [(["schema"], "shapeline/symbols/9"), (["requested", 0, "verdict"], "lost"), (["requested", 0, "promised"], 3)],
     "signature": [(["signature", "arguments", 0, "kind"], "weight"), (["signature", "results", 0, "dims"], "batch"), (["program"], None)],

@@ -56,7 +56,8 @@ def test_exec_runs_no_library_of_a_foreign_record(tmp_path: Path, become: Callab
     assert said("exec", folder) == 2 and "signature.json program" in capsys.readouterr().err
 
 
-def test_a_job_of_somebody_else_is_run_by_the_worker_only_with_trust(run: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_of_somebody_else_is_run_by_the_worker_only_with_trust(run: Record, tmp_path: Path,
+                                                                     capsys: pytest.CaptureFixture[str]) -> None:
     folder = run.job_folder(JOB_ID)
     assert worker.main([str(folder), "--into", str(tmp_path / "again"), "--here"]) == 2
     told = capsys.readouterr().err

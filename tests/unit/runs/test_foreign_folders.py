@@ -47,7 +47,8 @@ def test_names_at_a_url_do_not_leave_the_copy(tmp_path: Path, become: Callable[[
         system.store.clear()
 
 
-def test_a_foreign_folder_is_no_mirror(run: Record, tmp_path: Path, become: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_foreign_folder_is_no_mirror(run: Record, tmp_path: Path, become: Callable[[str], None],
+                                       capsys: pytest.CaptureFixture[str]) -> None:
     top = run.folder.parents[1]
     files.write(top / "origin.json", {"url": f"file://{tmp_path / 'home'}", "root": str(top)})
     assert mirror.find_url(run.folder) is None
@@ -84,7 +85,8 @@ def test_report_copies_no_file_from_elsewhere(run: Record, secret: Path, log: st
         edit(folder / "manifest.json", log=log.format(secret=secret))
         assert said("report", run.folder) == 2
         assert "manifest.json log" in capsys.readouterr().err
-    assert not any(b"PRIVATE" in path.read_bytes() or _packed(path, "PRIVATE") for path in run.folder.rglob("*") if path.is_file() and not path.is_symlink())
+    assert not any(b"PRIVATE" in path.read_bytes() or _packed(path, "PRIVATE")
+                   for path in run.folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _packed(path: Path, words: str) -> bool:
@@ -156,7 +158,8 @@ def test_a_key_that_others_can_read_seals_nothing(tmp_path: Path, become: Callab
     become("me")
     sealed = trust.seal({"a": 1}, "job.json")
     assert trust.is_own(sealed, "job.json")
-    assert not trust.is_own(sealed, "run.json") and not trust.is_own({**sealed, "a": 2}, "job.json") and not trust.is_own({"a": 1}, "job.json")
+    assert not trust.is_own(sealed, "run.json") and not trust.is_own({**sealed, "a": 2}, "job.json")
+    assert not trust.is_own({"a": 1}, "job.json")
     assert trust.locate_key().stat().st_mode & 0o777 == 0o600
     trust.locate_key().chmod(0o644)
     assert not trust.is_own(sealed, "job.json") and trust.seal({"a": 1}, "job.json") == {"a": 1}

@@ -18,11 +18,13 @@ from tests import toys
 
 
 @pytest.mark.parametrize("text", [
-    "__import__('os').system('touch {ran}')", "__import__('os').system('touch {ran}').floor(1)", "Symbol(__import__('os').system('touch {ran}'))",
-    "(lambda: 0)()", "[c for c in ().__class__.__bases__]", "Pow(Integer(9), Integer(999999999))", "9**9**9**9", "x" * 30_000,
+    "__import__('os').system('touch {ran}')", "__import__('os').system('touch {ran}').floor(1)",
+    "Symbol(__import__('os').system('touch {ran}'))", "(lambda: 0)()", "[c for c in ().__class__.__bases__]",
+    "Pow(Integer(9), Integer(999999999))", "9**9**9**9", "x" * 30_000,
 ])
 def test_no_size_expression_of_a_stored_graph_reaches_torch(text: str, tmp_path: Path) -> None:
-    saved = json.dumps({"graph_module": {"graph": {"sym_int_values": {"s": {"as_expr": {"expr_str": text.replace("{ran}", str(tmp_path / "ran"))}}}}}})
+    saved = json.dumps(
+        {"graph_module": {"graph": {"sym_int_values": {"s": {"as_expr": {"expr_str": text.replace("{ran}", str(tmp_path / "ran"))}}}}}})
     with pytest.raises(guard.Unsafe):
         guard.check_graph(saved.encode())
     assert not (tmp_path / "ran").exists()
@@ -31,7 +33,8 @@ def test_no_size_expression_of_a_stored_graph_reaches_torch(text: str, tmp_path:
 def test_no_target_of_a_stored_graph_is_anything_but_an_op() -> None:
     for target in ("torch.ops.aten.add.Tensor", "_operator.mul", "math.floor", "torch.sym_max", "torch.ops.higher_order.cond"):
         guard.check_graph(json.dumps({"nodes": [{"target": target}]}).encode())
-    for target in ("torch.os.system", "torch.ops.load_library", "_operator.methodcaller", "torch.ops.aten.from_file", "torch.ops.image.read_file", "torch.ops.debugprims.load_tensor.default", "#evil:op", "torch.hub.load",
+    for target in ("torch.os.system", "torch.ops.load_library", "_operator.methodcaller", "torch.ops.aten.from_file",
+                   "torch.ops.image.read_file", "torch.ops.debugprims.load_tensor.default", "#evil:op", "torch.hub.load",
                    "torch.ops.aten.__class__.x"):
         with pytest.raises(guard.Unsafe, match="is not the name of an op"):
             guard.check_graph(json.dumps({"nodes": [{"target": target}]}).encode())

@@ -107,7 +107,8 @@ def test_a_mistake_is_refused_by_its_name(call: Callable[[], Any], text: str) ->
 
 
 def test_a_module_that_refuses_its_arguments_is_told_with_their_sizes() -> None:
-    with pytest.raises(LoadError, match=r"eager raised RuntimeError in test_checks\.py:\d+ at x: \(5, 4\): mat1 and mat2 must have the same dtype"):
+    with pytest.raises(LoadError,
+                       match=r"eager raised RuntimeError in test_checks\.py:\d+ at x: \(5, 4\): mat1 and mat2 must have the same dtype"):
         lower((X.double(),))
 
 

@@ -61,7 +61,8 @@ def test_entries_of_generation(llama: Any, cache: str, tmp_path: Path) -> None:
         torch.testing.assert_close(got.logits, wanted.logits)
         torch.testing.assert_close(got.past_key_values.layers[0].keys, wanted.past_key_values.layers[0].keys)
         if cache == "dynamic":
-            for rows, columns, said in ((2, 5, "dim 0 of attention_mask must be input_ids_d0 = 3, got 2"), (3, 4, "dim 1 of attention_mask")):
+            for rows, columns, said in ((2, 5, "dim 0 of attention_mask must be input_ids_d0 = 3, got 2"),
+                                        (3, 4, "dim 1 of attention_mask")):
                 with pytest.raises(Refused, match=said):
                     model.runners["decode"](**{**inputs, "attention_mask": torch.ones(rows, columns).long()})
             first = {"input_ids": prompt, "position_ids": torch.arange(4).expand(3, 4), "past_key_values": make()}

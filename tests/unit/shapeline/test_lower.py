@@ -162,7 +162,8 @@ def test_automatic_dims_are_related_as_torch_export_relates_them() -> None:
             return (x + y) @ weight
 
     automatic = {0: Dim.AUTO, 1: Dim.AUTO}
-    lowered = shapeline.lower(Multiply(), (torch.rand(3, 5), torch.rand(3, 5), torch.rand(5, 2)), dynamic_shapes=(automatic, automatic, None))
+    lowered = shapeline.lower(Multiply(), (torch.rand(3, 5), torch.rand(3, 5), torch.rand(5, 2)),
+                              dynamic_shapes=(automatic, automatic, None))
     assert [argument.dims for argument in lowered.signature.inputs] == [("x_0", 5), ("x_0", 5), (5, 2)]
     compare(lowered, Multiply(), torch.rand(7, 5), torch.rand(7, 5), torch.rand(5, 2))
 
@@ -199,7 +200,8 @@ def test_what_does_not_fit_is_refused_before_anything_runs(arguments: dict[str, 
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    (torch.nested.nested_tensor_from_jagged(torch.ones(3, 4), torch.tensor([0, 1, 3])), "NestedTensor.*pass its values and its offsets or lengths"),
+    (torch.nested.nested_tensor_from_jagged(torch.ones(3, 4), torch.tensor([0, 1, 3])),
+     "NestedTensor.*pass its values and its offsets or lengths"),
     (torch.eye(3).to_sparse(), r"torch\.sparse_coo.*pass its indices and values"),
 ])  # fmt: skip
 def test_a_tensor_that_is_not_dense_is_refused_with_what_to_pass(given: torch.Tensor, said: str) -> None:
@@ -217,7 +219,8 @@ def test_what_cannot_be_lowered_is_refused_by_name() -> None:
 
 
 def test_a_language_model_takes_and_returns_its_cache() -> None:
-    config = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+    config = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                         num_key_value_heads=1)
 
     def make(batch: int, past: int) -> dict[str, Any]:
         cache = DynamicCache(config=config)

@@ -72,7 +72,8 @@ def _atom(atom: Atom, sizes: dict[str, int]) -> int:
     return int(compute[atom.op](*operands))
 
 
-@given(st.recursive(_leaf(), _combined, max_leaves=6), st.fixed_dictionaries({name: st.integers(*bounds) for name, bounds in RANGES.items()}))
+@given(st.recursive(_leaf(), _combined, max_leaves=6),
+       st.fixed_dictionaries({name: st.integers(*bounds) for name, bounds in RANGES.items()}))
 @settings(max_examples=400, deadline=None, derandomize=True)
 def test_folding_keeps_the_value_and_bounds_hold(sample: Sample, sizes: dict[str, int]) -> None:
     expression, compute = sample

@@ -130,7 +130,8 @@ def test_a_quotient_that_a_float_does_not_hold_stays_one() -> None:
 
 
 # torch's function of each op, of ints; the others are Python's operators.
-_TORCHS = {"floordiv": torchs.FloorDiv, "mod": torchs.PythonMod, "ceildiv": torchs.CeilDiv, "max": torchs.Max, "min": torchs.Min, "abs": sympy.Abs}
+_TORCHS = {"floordiv": torchs.FloorDiv, "mod": torchs.PythonMod, "ceildiv": torchs.CeilDiv, "max": torchs.Max, "min": torchs.Min,
+           "abs": sympy.Abs}
 
 
 def _sympy(term: Term) -> sympy.Expr:
@@ -141,7 +142,8 @@ def _sympy(term: Term) -> sympy.Expr:
         case "number":
             return sympy.Integer(term.value)
         case "add" | "sub" | "mul" | "pow" | "neg":
-            return {"add": lambda: operands[0] + operands[1], "sub": lambda: operands[0] - operands[1], "mul": lambda: operands[0] * operands[1],
+            return {"add": lambda: operands[0] + operands[1], "sub": lambda: operands[0] - operands[1],
+                    "mul": lambda: operands[0] * operands[1],
                     "pow": lambda: operands[0] ** operands[1], "neg": lambda: -operands[0]}[term.op]()
     return _TORCHS[term.op](*operands)
 

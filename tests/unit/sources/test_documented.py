@@ -27,7 +27,8 @@ def test_undeclared_tensors_are_noted_with_their_shapes() -> None:
 
 
 def test_docstrings_of_transformers_have_the_expected_form() -> None:
-    assert "forward also takes bbox, a Tensor of shape (batch_size, num_boxes, 4)." in documented.list_notes(BrosModel.forward, {"input_ids"})
+    notes = documented.list_notes(BrosModel.forward, {"input_ids"})
+    assert "forward also takes bbox, a Tensor of shape (batch_size, num_boxes, 4)." in notes
 
 
 def test_an_architecture_with_several_main_inputs_is_proposed() -> None:

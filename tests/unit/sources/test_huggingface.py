@@ -33,7 +33,8 @@ def test_config_keys_that_nothing_reads_are_all_refused() -> None:
 
 
 def test_config_keys_that_only_the_code_of_a_model_reads_are_taken() -> None:
-    tiny = {"vocab_size": 16, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "num_experts": 2}
+    tiny = {"vocab_size": 16, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+            "num_experts": 2}
     module = huggingface.build("Qwen3MoeConfig", "Qwen3MoeForCausalLM", {**tiny, "head_dim": 4, "cls_token_id": 0})
     assert module.get_submodule("model.layers.0.self_attn.k_proj").weight.shape == (4, 16)
 

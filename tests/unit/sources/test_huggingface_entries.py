@@ -10,8 +10,8 @@ import torch
 from lowering.errors import LoadError
 from lowering.sources import huggingface, huggingface_entries, huggingface_runs
 
-TINY = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "head_dim": 8}
+TINY = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8}
 LLAMA = {"config": "LlamaConfig", "architecture": "LlamaForCausalLM", "kwargs": TINY, "max_length": 20}
 GEMMA = {"config": "Gemma3TextConfig", "architecture": "Gemma3ForCausalLM", "max_length": 32,
          "kwargs": {**TINY, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}}
@@ -76,8 +76,8 @@ def test_an_encoder_is_an_entry_whose_result_the_others_take() -> None:
 
 
 def test_a_model_of_images_and_text_has_parts_for_images_and_a_prompt_of_embeddings() -> None:
-    vision = {"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-              "image_size": 8, "patch_size": 4}
+    vision = {"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2,
+              "num_attention_heads": 2, "image_size": 8, "patch_size": 4}
     arguments = {"config": "LlavaConfig", "architecture": "LlavaForConditionalGeneration", "max_length": 20,
                  "kwargs": {"vision_config": vision, "text_config": {"model_type": "llama", **TINY}}}
     found = huggingface_entries.derive(arguments)
@@ -105,16 +105,18 @@ def test_a_state_of_fixed_size_is_a_state_of_the_step() -> None:
     kwargs = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1}
     found = huggingface_entries.derive({"config": "Mamba2Config", "architecture": "Mamba2ForCausalLM", "kwargs": kwargs})
     decode = found["entries"]["decode"]
-    assert decode["after"] == "prefill" and list(decode["inputs"]) == ["input_ids", "cache_params"] and found["symbols"].keys() == {"batch", "seq"}
+    assert decode["after"] == "prefill" and list(decode["inputs"]) == ["input_ids", "cache_params"]
+    assert found["symbols"].keys() == {"batch", "seq"}
     cache = decode["inputs"]["cache_params"]
     assert cache["state"] is True and cache["layers"]["recurrent_states"]["0"]["shape"] == ["batch", 8, 8, 8]
 
 
 def test_a_prompt_of_images_and_text_has_the_types_of_its_tokens_where_the_mask_depends_on_them() -> None:
-    vision = {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-              "image_size": 8, "patch_size": 4, "vision_use_head": False}
+    vision = {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "vision_use_head": False}
     arguments = {"config": "PaliGemmaConfig", "architecture": "PaliGemmaForConditionalGeneration", "max_length": 20,
-                 "kwargs": {"image_token_id": 3, "projection_dim": 32, "vision_config": vision, "text_config": {"model_type": "gemma", **TINY}}}
+                 "kwargs": {"image_token_id": 3, "projection_dim": 32, "vision_config": vision,
+                            "text_config": {"model_type": "gemma", **TINY}}}
     entries = huggingface_entries.derive(arguments)["entries"]
     assert list(entries) == ["image_encoder", "multi_modal_projector", "embedding", "prefill", "decode"]
     assert entries["prefill"]["inputs"]["token_type_ids"] == {"dtype": "int64", "shape": ["batch", "seq"], "fill": {"randint": [0, 2]}}
@@ -134,8 +136,8 @@ def test_an_encoder_and_decoder_with_windows_have_a_cache_of_two_wide_caches(cac
 
 def test_layers_without_a_cache_are_null_and_states_that_no_cache_holds_are_refused() -> None:
     hybrid = {"config": "NemotronHConfig", "architecture": "NemotronHForCausalLM", "max_length": 20,
-              "kwargs": {**{name: size for name, size in TINY.items() if name != "num_hidden_layers"}, "mamba_num_heads": 4, "mamba_head_dim": 8,
-                         "ssm_state_size": 8, "n_groups": 1, "layers_block_type": ["attention", "mlp"]}}
+              "kwargs": {**{name: size for name, size in TINY.items() if name != "num_hidden_layers"}, "mamba_num_heads": 4,
+                         "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 1, "layers_block_type": ["attention", "mlp"]}}
     layers = huggingface_entries.derive(hybrid)["entries"]["decode"]["inputs"]["past_key_values"]["layers"]
     assert layers[0]["keys"]["shape"] == ["batch", 2, "past", 8] and layers[1] is None
     recurrent = {"config": "RecurrentGemmaConfig", "architecture": "RecurrentGemmaForCausalLM", "max_length": 20,
@@ -159,6 +161,7 @@ def test_a_model_that_reads_other_inputs_is_refused_by_their_name() -> None:
 
 def test_a_model_that_does_not_generate_is_refused_by_its_cause() -> None:
     with pytest.raises(LoadError, match="generate\\(\\) raised AttributeError: 'BertModel' object has no attribute 'generate'"):
-        huggingface_entries.derive({"config": "BertConfig", "architecture": "BertModel", "kwargs": {"num_hidden_layers": 1, "hidden_size": 24}})
+        huggingface_entries.derive({"config": "BertConfig", "architecture": "BertModel",
+                                    "kwargs": {"num_hidden_layers": 1, "hidden_size": 24}})
     with pytest.raises(LoadError, match="max_length: is 99, and the model has 64 positions"):
         huggingface.generation("LlamaConfig", "LlamaForCausalLM", TINY | {"max_position_embeddings": 64}, max_length=99)

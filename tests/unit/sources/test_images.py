@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode, is_fake
 from lowering.errors import LoadError
 from lowering.sources import huggingface, huggingface_entries, images
 
-TEXT = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}}
+TEXT = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}}
 VISION = {"depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 4, "temporal_patch_size": 2,
           "window_size": 16, "out_hidden_size": 32, "fullatt_block_indexes": [1]}
 TOKENS = {name: number for number, name in enumerate(("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"))}
@@ -56,7 +56,8 @@ def test_the_encoder_is_an_entry_whose_rows_are_the_patches_of_all_images() -> N
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"image_size": [24, 30]}, "a side is a multiple of 8 pixels"),
-    ({"config": "LlamaConfig", "architecture": "LlamaForCausalLM", "kwargs": {"num_hidden_layers": 1}}, "no encoder of images with the argument"),
+    ({"config": "LlamaConfig", "architecture": "LlamaForCausalLM", "kwargs": {"num_hidden_layers": 1}},
+     "no encoder of images with the argument"),
 ])
 def test_a_size_that_an_encoder_cannot_take_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(LoadError, match=words):

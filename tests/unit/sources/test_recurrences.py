@@ -19,7 +19,8 @@ def backend() -> torch.nn.Module:
 
 def make(tokens: int, has_state: bool) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(tokens)
-    shapes = {"query": (2, 2, tokens, 8), "key": (2, 2, tokens, 8), "value": (2, 2, tokens, 12), "igate": (2, 2, tokens), "fgate": (2, 2, tokens)}
+    shapes = {"query": (2, 2, tokens, 8), "key": (2, 2, tokens, 8), "value": (2, 2, tokens, 12), "igate": (2, 2, tokens),
+              "fgate": (2, 2, tokens)}
     states = {"c_initial": (2, 2, 8, 12), "n_initial": (2, 2, 8), "m_initial": (2, 2, 1)}
     return {name: torch.randn(shape, generator=generator) for name, shape in {**shapes, **(states if has_state else {})}.items()}
 

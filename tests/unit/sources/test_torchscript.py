@@ -64,7 +64,8 @@ def test_attributes_that_no_call_passes_on(tmp_path: Path) -> None:
     torch.testing.assert_close(module(x), module(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("name", "shape"), [("recurrent", ("batch", 3, 4)), ("encoder", ("batch", "seq", 8)), ("traced_encoder", ("batch", "seq", 8))])
+@pytest.mark.parametrize(("name", "shape"),
+                         [("recurrent", ("batch", 3, 4)), ("encoder", ("batch", "seq", 8)), ("traced_encoder", ("batch", "seq", 8))])
 def test_torchs_own_layers(name: str, shape: tuple[str | int, ...], tmp_path: Path) -> None:
     """Recurrent and attention layers, which have fused forms that must not be taken."""
     result = lowered(f"tests.unit.models.foreign_modules.{name}", {"x": Input("float32", shape)}, tmp_path)

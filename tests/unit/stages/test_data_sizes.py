@@ -1,4 +1,4 @@
-"""Sizes that depend on what tensors hold: no op of StableHLO makes such a tensor, and what is written with one is not run; both are said so."""
+"""Sizes that depend on the values of tensors: StableHLO has no op for it, so the program is refused or not run, with a reason."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
-STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
-          "mhlo": ToMHLO(), "verify": Verify(levels=("mhlo",))}
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(),
+          "stablehlo": ToStableHLO(), "mhlo": ToMHLO(), "verify": Verify(levels=("mhlo",))}
 
 
 class Places(torch.nn.Module):

@@ -59,7 +59,8 @@ def test_dtypes_that_no_level_holds_are_refused_by_name() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.to(torch.uint8).view(torch.uint4).view(torch.uint8)  # the line
 
-    for module, said in ((Unknown(), r"at .*test_dtypes.py:\d+.*gives torch\.uint4, which no level can hold"), (Packed(), r"weight 'weight': is torch\.float4_e2m1fn_x2, which no level can hold.*uint8"),
+    for module, said in ((Unknown(), r"at .*test_dtypes.py:\d+.*gives torch\.uint4, which no level can hold"),
+                         (Packed(), r"weight 'weight': is torch\.float4_e2m1fn_x2, which no level can hold.*uint8"),
                          (Scales(), r"at .*test_dtypes.py:\d+.*zero, which XLA flushes")):  # fmt: skip
         with pytest.raises(Unsupported, match=said):
             shapeline.lower(module, (torch.randn(5, 4),), dynamic_shapes=({0: Dim("n", max=100)},))

@@ -65,7 +65,8 @@ def test_a_check_on_data_names_the_line_that_made_the_number() -> None:
 @pytest.mark.parametrize(("model", "needs", "change"), [
     (models.model(models.Rows, {"n": N8}, x=("n", 3)), "the code takes n = 5 only: a loop over a size is traced as often",
      "in the model's YAML: inputs: {x: {shape: [5, 3]}}"),
-    (models.model(models.Jagged, {"n": N8}, x=("n", 3)), "torch.export traces no NestedTensor", "pass its values and its offsets or lengths"),
+    (models.model(models.Jagged, {"n": N8}, x=("n", 3)), "torch.export traces no NestedTensor",
+     "pass its values and its offsets or lengths"),
     (models.model(models.LoopOnData, {"n": N8}, x=("n",)), "a Python loop runs as often as data say, `for place in x.nonzero():`",
      "keep the value in tensors"),
     (models.model(models.Halves, {"n": N8, "k": N8}, x=("n", 3), y=("k", 3)), "n and k must be equal at dim 0",

@@ -1,4 +1,4 @@
-"""Python numbers as inputs and outputs: an int is a symbol, a float and a bool are data; all are 0-d tensors in MHLO, and none is burned in."""
+"""Python numbers as inputs and outputs: an int is a symbol, a float and a bool are data. All are 0-d tensors in MHLO, none a constant."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ CROP = Model("crop", {"_target_": "tests.unit.models.number_models.Crop"}, {"x":
              {"batch": Symbol(2, 64), "columns": Symbol(2, 30)})
 TEMPERATURE = Model(
     "temperature", {"_target_": "tests.unit.models.number_models.Temperature"},
-    {"x": Input("float32", ("batch", 8)), "scale": Input("SymFloat", fill={"uniform": [0.5, 2]}), "masked": Input("SymBool")}, {"batch": Symbol(2, 64)})
+    {"x": Input("float32", ("batch", 8)), "scale": Input("SymFloat", fill={"uniform": [0.5, 2]}), "masked": Input("SymBool")},
+    {"batch": Symbol(2, 64)})
 STAGES = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
 
 
@@ -124,7 +125,9 @@ def test_what_is_packaged_runs_at_any_value(tmp_path: Path) -> None:
 
 
 def test_the_record_follows_an_int_to_mhlo(tmp_path: Path) -> None:
-    result = pipeline.run(Job(CROP, {"export": Export(archive=False), **{name: stage for name, stage in STAGES.items() if name != "export"}}), tmp_path)
+    result = pipeline.run(Job(CROP,
+                              {"export": Export(archive=False), **{name: stage for name, stage in STAGES.items() if name != "export"}}),
+                          tmp_path)
     assert result.symbols is not None
     entry = next(one for one in SymbolRecord.from_json(result.symbols).requested if one.id == "columns")
     assert (entry.verdict, entry.expr, entry.lost_at) == ("dynamic", "columns", None)
@@ -155,5 +158,6 @@ def test_wrong_declarations_are_told(given: Input, symbols: dict[str, Symbol], t
 
 
 def test_an_int_and_a_dim_are_two_symbols() -> None:
-    model = Model("m", {"_target_": "tests.unit.models.number_models.Crop"}, {"x": ROWS, "batch": Input("SymInt")}, {"batch": Symbol(2, 64)})
+    model = Model("m", {"_target_": "tests.unit.models.number_models.Crop"}, {"x": ROWS, "batch": Input("SymInt")},
+                  {"batch": Symbol(2, 64)})
     assert any("take the size from the tensor: x.shape[0]" in str(problem) for problem in find_problems(model))

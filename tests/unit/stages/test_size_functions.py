@@ -39,7 +39,8 @@ class Functions(nn.Module):
         tensors = torch.tensor([[rows, 2], [columns, 3.5]]), torch.as_tensor(columns, dtype=torch.float32), torch.tensor(x.shape)
         scales = scales * math.log(rows + 1) / math.log(columns, 3) + math.log10(rows) * math.tanh(rows / columns) + math.isqrt(columns)
         scales = scales * torch.div(columns, 2, rounding_mode="floor") + torch.div(-columns, 2, rounding_mode="trunc")
-        return scales, x * numbers, *lines, *tensors, torch.narrow(x, 1, start, 2), torch.take_along_dim(x, start.reshape(1, 1), 1), x * round(10 * columns, -2) * aten.size(x)[0]
+        return (scales, x * numbers, *lines, *tensors, torch.narrow(x, 1, start, 2), torch.take_along_dim(x, start.reshape(1, 1), 1),
+                x * round(10 * columns, -2) * aten.size(x)[0])
 
 
 class Converted(nn.Module):
@@ -47,7 +48,8 @@ class Converted(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         columns = x.shape[1]
-        return x[:, : int(columns * 0.7)], x.new_ones(int(math.sqrt(columns)), len(x)), x.new_ones(int(math.log2(columns))), x * float(columns), torch.cov(x.T, correction=0), torch.kron(x, x[:1])
+        return (x[:, : int(columns * 0.7)], x.new_ones(int(math.sqrt(columns)), len(x)), x.new_ones(int(math.log2(columns))),
+                x * float(columns), torch.cov(x.T, correction=0), torch.kron(x, x[:1]))
 
 
 class Composed(nn.Module):
@@ -107,7 +109,8 @@ class Branch(nn.Module):
 def _model(module: Callable[[], nn.Module], **inputs: Input) -> Model:
     symbols = {"n": Symbol(1, 8), "m": Symbol(2, 19)}
     used = {dim for declared in inputs.values() for dim in declared.shape}
-    return Model(module.__name__, {"_target_": f"{__name__}.{module.__name__}"}, inputs, {name: symbols[name] for name in symbols if name in used})
+    return Model(module.__name__, {"_target_": f"{__name__}.{module.__name__}"}, inputs,
+                 {name: symbols[name] for name in symbols if name in used})
 
 
 @pytest.mark.parametrize(("module", "further", "attempt"), [

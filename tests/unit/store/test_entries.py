@@ -52,7 +52,8 @@ def test_a_finished_job_is_taken_from_the_store_with_its_maker(tmp_path: Path, s
     assert [stage.ops for stage in again.stages] == [{"toy.op": 3}] * 3
     assert [remark.message for remark in again.warnings] == ["now: ok"], "what a stage said is said again"
     first = tmp_path / "first" / "jobs" / "toy--default"
-    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == {path.name: path.read_bytes() for path in first.iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == (
+        {path.name: path.read_bytes() for path in first.iterdir()})
 
 
 def test_a_changed_option_runs_its_stage_and_is_named(tmp_path: Path, store: Path) -> None:
@@ -103,7 +104,8 @@ def test_a_damaged_entry_is_rebuilt_and_not_used(tmp_path: Path, store: Path, da
     assert result.outcome == "ok"
     assert cache(result)["script"] == "miss"
     assert (tmp_path / "again" / "02-script.ts").read_text() == "toy from exported\n"
-    assert cache(run(toys.job(), tmp_path / "third", store)) == {"export": "hit", "script": "hit", "torch": "hit"}, "the entry is whole again"
+    assert cache(run(toys.job(), tmp_path / "third", store)) == {"export": "hit", "script": "hit",
+                                                                 "torch": "hit"}, "the entry is whole again"
 
 
 def test_writing_over_a_jobs_file_does_not_reach_other_jobs(tmp_path: Path, store: Path) -> None:
@@ -158,7 +160,8 @@ def test_an_old_result_in_the_store_is_not_taken_by_other_code(tmp_path: Path, s
 
 
 def test_an_edit_does_not_change_what_the_code_that_is_loaded_made(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("from dataclasses import dataclass\nfrom tests import toys\n@dataclass(frozen=True)\nclass Mine(toys.Script):\n    pass\n")
+    (tmp_path / "mine.py").write_text("from dataclasses import dataclass\nfrom tests import toys\n@dataclass(frozen=True)\nclass "
+                                      "Mine(toys.Script):\n    pass\n")
     script = f"""
 import sys, time
 from pathlib import Path

@@ -167,7 +167,8 @@ def test_what_a_killed_machine_left_half_put_is_swept_after_a_day(tmp_path: Path
 
 
 def test_gc_at_a_url_keeps_what_named_runs_use_wherever_they_ran(tmp_path: Path, there: fsspec.AbstractFileSystem,
-                                                                  monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+                                                                  monkeypatch: pytest.MonkeyPatch,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     one = machine(tmp_path / "one")
     kept = run(one, "kept", other())
     kept.save(one / "runs/kept/jobs/toy--default")

@@ -1,4 +1,4 @@
-"""Real levels in the store: each stage goes on from the level before it in a new context, and gives what it gave; stages read what they say."""
+"""Real levels in the store: each stage starts from the stored level before it, in a new context, and gives the same result."""
 
 from __future__ import annotations
 

@@ -121,9 +121,11 @@ def test_a_note_that_is_moved_or_changed_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "mode", "says"), [
-    (None, 0o600, "cannot be read"), ("short", 0o600, "has 5 bytes"), ("a" * 64, 0o644, "others could read"), ("a" * 64, 0o660, "others could read"),
+    (None, 0o600, "cannot be read"), ("short", 0o600, "has 5 bytes"), ("a" * 64, 0o644, "others could read"),
+    ("a" * 64, 0o660, "others could read"),
 ])  # fmt: skip
-def test_a_key_that_is_none_ends_a_run_before_its_jobs(content: str | None, mode: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_none_ends_a_run_before_its_jobs(content: str | None, mode: int, says: str, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "broken"
     if content is not None:
         path.write_text(content)
@@ -135,7 +137,8 @@ def test_a_key_that_is_none_ends_a_run_before_its_jobs(content: str | None, mode
     assert not (tmp_path / "out").exists()
 
 
-def test_a_key_of_a_group_is_taken_and_without_a_cache_none_is_asked_for(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_of_a_group_is_taken_and_without_a_cache_none_is_asked_for(tmp_path: Path, key: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     key.chmod(0o640)
     assert signing.read_key() == b"0123456789abcdef" * 4
     monkeypatch.setenv(signing.KEY, os.devnull)

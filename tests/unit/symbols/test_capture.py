@@ -145,9 +145,11 @@ def parsed(folder: Path, module: type[torch.nn.Module], *options: str, **shapes:
 
 
 @pytest.mark.parametrize(("module", "shapes"), [
-    (models.Branch, {"x": ["n"]}), (models.Pairs, {"x": [None]}), (models.Fixed, {"x": [None]}), (models.Selecting, {"x": ["n"]}), (models.Counting, {"n": []}),
+    (models.Branch, {"x": ["n"]}), (models.Pairs, {"x": [None]}), (models.Fixed, {"x": [None]}), (models.Selecting, {"x": ["n"]}),
+    (models.Counting, {"n": []}),
 ])
-def test_tlparse_reads_every_event_but_those_it_has_no_name_for(module: type[torch.nn.Module], shapes: dict[str, Any], tmp_path: Path) -> None:
+def test_tlparse_reads_every_event_but_those_it_has_no_name_for(module: type[torch.nn.Module], shapes: dict[str, Any],
+                                                                tmp_path: Path) -> None:
     said, page = parsed(tmp_path, module, **shapes)
     assert "Stats { ok: " in said
     assert not re.search("other_rank|fail|panic|error", said), said

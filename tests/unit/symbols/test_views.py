@@ -18,7 +18,8 @@ def test_the_page_has_warnings_before_dims_before_symbols() -> None:
 
 
 def test_the_markdown_page_has_one_row_per_dim() -> None:
-    text = views.format_page(export(models.Shared, model(models.Shared, {"batch": Symbol(2, 64)}, x=["batch"], y=["batch"])).record, markdown=True)
+    text = views.format_page(export(models.Shared, model(models.Shared, {"batch": Symbol(2, 64)}, x=["batch"], y=["batch"])).record,
+                             markdown=True)
     assert "| x[0] | batch | [2, 64] | 5 | dynamic |" in text and "| y[0] | batch | [2, 64] | 5 | dynamic |" in text
 
 

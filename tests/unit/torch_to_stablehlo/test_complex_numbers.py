@@ -12,7 +12,8 @@ from benchmarks.op_trial import attempt
 
 REAL = torch.linspace(-2, 2, 35).reshape(5, 7)
 COMPLEX = torch.complex(REAL, REAL.flip(0))
-SQUARE = torch.complex(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)), torch.randn(5, 5, generator=torch.Generator().manual_seed(1)))
+SQUARE = torch.complex(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)),
+                       torch.randn(5, 5, generator=torch.Generator().manual_seed(1)))
 
 
 class Function(torch.nn.Module):

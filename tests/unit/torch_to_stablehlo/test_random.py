@@ -20,7 +20,8 @@ class Drawn(torch.nn.Module):
     """Six kinds of random numbers in the shape of x."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return (torch.rand_like(x), torch.randn_like(x), torch.randint_like(x, 3, 7), torch.normal(x, 2.0), torch.empty_like(x).geometric_(0.25),
+        return (torch.rand_like(x), torch.randn_like(x), torch.randint_like(x, 3, 7), torch.normal(x, 2.0),
+                torch.empty_like(x).geometric_(0.25),
                 torch.nn.functional.dropout(x + 1, 0.25, training=True), torch.randn(x.shape[0], 2) * 3)  # fmt: skip
 
 
@@ -31,7 +32,8 @@ WANTED = {"uniform": (0.5, 12**-0.5), "normal": (0, 1), "integers": (4.5, 1.25**
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, torch.Tensor]:
-    model = Model("drawn", {"_target_": "tests.unit.torch_to_stablehlo.test_random.Drawn"}, {"x": Input("float32", ("rows", 8))}, {"rows": Symbol(2)})
+    model = Model("drawn", {"_target_": "tests.unit.torch_to_stablehlo.test_random.Drawn"}, {"x": Input("float32", ("rows", 8))},
+                  {"rows": Symbol(2)})
     program = Export().export(Built(model, Drawn().eval()), {"x": torch.zeros(5, 8)}, Silent())
     for stage in (ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
         assert not stage.requires(program)

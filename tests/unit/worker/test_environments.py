@@ -53,7 +53,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Envir
 
 
 def make_job(environment: Environment | None) -> Job:
-    return replace(toys.job(), stages={"export": Scaled()}, until="exported", variant=environment.name if environment else "own", environment=environment)
+    return replace(toys.job(), stages={"export": Scaled()}, until="exported", variant=environment.name if environment else "own",
+                   environment=environment)
 
 
 def lower(environment: Environment | None, output: Path) -> JobResult:
@@ -67,7 +68,8 @@ def read_scale(folder: Path) -> str:
     return file.read_text()
 
 
-def test_each_environment_has_its_own_version_and_results(wheels: dict[str, Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_environment_has_its_own_version_and_results(wheels: dict[str, Environment], tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     for environment in wheels.values():
         result = lower(environment, tmp_path)
         assert (result.outcome, result.problems) == ("ok", ())
@@ -107,7 +109,8 @@ def test_an_installation_is_given_up_when_the_run_ends(wheels: dict[str, Environ
         environments.run_pip([sys.executable, "-c", "import time; time.sleep(60)"], [], "environment slow", lambda: True)
 
 
-def test_a_module_that_would_hide_the_package_is_refused(wheels: dict[str, Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_would_hide_the_package_is_refused(wheels: dict[str, Environment], tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny_scale.py").write_text("SCALE = 9\n")
     monkeypatch.syspath_prepend(tmp_path)
     result = lower(wheels["two"], tmp_path)
@@ -122,7 +125,8 @@ def test_the_report_names_the_versions_of_each_environment(wheels: dict[str, Env
     for job in jobs:
         watch.lower(begun.job_folder(job.id))
     data = json.loads((report.write(begun).parent / "report.json").read_text())
-    assert {name: told["installed"] for name, told in data["environments"].items()} == {"one": {"tiny-scale": "1.0"}, "two": {"tiny-scale": "2.0"}}
+    assert {name: told["installed"] for name, told in data["environments"].items()} == (
+        {"one": {"tiny-scale": "1.0"}, "two": {"tiny-scale": "2.0"}})
     assert [(row["value"], row["ok"]) for row in data["by_axis"]["environment"]] == [("one", 1), ("two", 1)]
     assert "- environment `two`: tiny-scale 2.0" in (begun.folder / "report.md").read_text()
 
@@ -130,7 +134,9 @@ def test_the_report_names_the_versions_of_each_environment(wheels: dict[str, Env
 @pytest.mark.parametrize("options", [[], ["--here"]])
 def test_the_recorded_job_runs_again_in_its_environment(wheels: dict[str, Environment], tmp_path: Path, options: list[str]) -> None:
     folders.prepare(make_job(wheels["two"]), tmp_path / "job")
-    command = [sys.executable, "-c", "import sys; from lowering.worker import client, __main__ as again; client.WARM = (); sys.exit(again.main(sys.argv[1:]))"]
-    done = subprocess.run([*command, str(tmp_path / "job"), *options], env={**os.environ, "PYTHONPATH": str(Path.cwd())}, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c",
+               "import sys; from lowering.worker import client, __main__ as again; client.WARM = (); sys.exit(again.main(sys.argv[1:]))"]
+    done = subprocess.run([*command, str(tmp_path / "job"), *options], env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+                          capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert read_scale(tmp_path / "job/repro") == "scale 2\n"

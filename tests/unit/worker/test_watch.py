@@ -106,7 +106,8 @@ def test_a_deadline_ends_a_loop_and_shows_where_it_was(tmp_path: Path, how: str,
     result = lower(tmp_path, how, Limits(stage_seconds=0.5))
     assert (result.outcome, result.stage) == ("timeout", "script")
     assert line in log(tmp_path)
-    assert re.search(rf"^Thread \d+ \(active.*\n(    .*\n)*    {line} \(\S*toys\.py:\d+\)$", log(tmp_path), re.MULTILINE), "py-spy's are missing"
+    assert re.search(rf"^Thread \d+ \(active.*\n(    .*\n)*    {line} \(\S*toys\.py:\d+\)$", log(tmp_path),
+                     re.MULTILINE), "py-spy's are missing"
     assert 0.5 <= result.stages[-1].seconds < 5, "how long the stacks took to read is not the stage's"
 
 
@@ -123,7 +124,8 @@ def test_native_frames_are_between_those_of_python() -> None:
 
 @pytest.mark.parametrize(("program", "said"), [
     (None, "no native stacks: py-spy is not installed (pip install 'shapeline[stacks]')"),
-    ("echo Error: Permission Denied >&2; exit 1", "no native stacks: Error: Permission Denied (a container needs the capability SYS_PTRACE)"),
+    ("echo Error: Permission Denied >&2; exit 1",
+     "no native stacks: Error: Permission Denied (a container needs the capability SYS_PTRACE)"),
     ("sleep 60", "no native stacks: Command "),
 ])  # fmt: skip
 def test_why_there_are_no_native_stacks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None, said: str) -> None:
@@ -236,7 +238,8 @@ def flow(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A process that watches a looping job, started as a script is, and the job's pid."""
     prepare(toys.job("loop in Python"), tmp_path)
     script = tmp_path / "console-script"
-    script.write_text(f"from lowering.worker import client, watch\nfrom pathlib import Path\nclient.WARM = (\"torch\",)\nwatch.lower(Path({str(tmp_path)!r}))\n")
+    script.write_text("from lowering.worker import client, watch\nfrom pathlib import Path\nclient.WARM = "
+                      f"(\"torch\",)\nwatch.lower(Path({str(tmp_path)!r}))\n")
     process = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     events = tmp_path / "events.jsonl"
     assert wait_for(lambda: events.exists() and "about-to" in events.read_text(), 60)
