@@ -13,24 +13,9 @@ from torch.nn import functional
 
 import shapeline
 from tests.ops.forms import differences
+from tests.ops.values import BYTES, INF, INTS, NAN, VALUES, pairs
 
-NAN, INF = float("nan"), float("inf")
-VALUES = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.1, -0.1, 0.3, 2.5, -7.3, 1e-3, 1e10, INF, -INF, NAN])
-INTS = torch.tensor([0, 1, -1, 7, -7, 100, -100, 2**31 - 1])
-BYTES = torch.tensor([0, 1, 2, 3, 7, 100, 128, 200, 255], dtype=torch.uint8)
-RANDOM = torch.Generator().manual_seed(0)
-
-
-def normal(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=RANDOM)
-
-
-def pairs(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every element of one with every element of the other."""
-    both = torch.cartesian_prod(left, right)
-    return both[:, 0].contiguous(), both[:, 1].contiguous()
-
-
+normal = partial(torch.randn, generator=torch.Generator().manual_seed(0))
 DIVISIONS: dict[str, Callable[..., Any]] = {
     "x // y": lambda x, y: x // y,
     "floor_divide": torch.floor_divide,
@@ -86,53 +71,6 @@ def test_division_of_halves() -> None:
     assert differences(forms, (("n",), ("n",)), [(x, y)]) == []
 
 
-NORMS: dict[str, Callable[..., Any]] = {
-    **{f"vector_norm {order}": partial(torch.linalg.vector_norm, ord=order, dim=1) for order in (0, 1, 2, 3, -1, 0.5, INF, -INF)},
-    "vector_norm of all": torch.linalg.vector_norm,
-    "norm": lambda x: x.norm(),
-    "norm 1": lambda x: torch.norm(x, 1, dim=1),
-    "norm fro": lambda x: torch.norm(x, "fro"),
-    "norm over two dims": lambda x: torch.norm(x, dim=(0, 1), keepdim=True),
-    "matrix_norm": torch.linalg.matrix_norm,
-    "linalg.norm": torch.linalg.norm,
-    "frobenius_norm": lambda x: torch.ops.aten.frobenius_norm.dim(x, [0, 1]),
-    "normalize": functional.normalize,
-}
-
-
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.float32, torch.float16])
-def test_norms(dtype: torch.dtype) -> None:
-    x = (torch.complex(normal(5, 7), normal(5, 7)) if dtype.is_complex else normal(5, 7)).to(dtype)
-    forms = NORMS if dtype.is_floating_point else {name: form for name, form in NORMS.items() if name not in ("vector_norm 0", "normalize")}
-    points = [(x,), (x[:1],), (x[:, :1],), (x[:2, :3],)]
-    if dtype is torch.float16:
-        forms = {name: form for name, form in forms.items() if name != "vector_norm 0.5"}
-        points += [(torch.full((2, 3), 300.0).half(),)]
-    assert differences(forms, (("n", "m"),), points, least=1) == []
-
-
-MOMENTS: dict[str, Callable[..., Any]] = {
-    f"{name} {text}": partial(getattr(torch, name), **given)
-    for name in ("var", "std", "var_mean", "std_mean")
-    for text, given in {"": {}, "dim": {"dim": 1}, "biased": {"dim": 1, "unbiased": False}, "of all, biased": {"unbiased": False},
-                        "of dims": {
-        "dim": (0, 1), "keepdim": True, "correction": 3}, "dim -2": {"dim": -2, "correction": 3}, "fraction": {"dim": 1, "correction": 2.5},
-        **{f"correction {c}": {"dim": 1, "correction": c} for c in (0, 2, -1)}}.items()
-}  # fmt: skip
-
-
-def test_moments_of_few_elements() -> None:
-    x = normal(5, 7)
-    shapes = [(x,), (x[:1],), (x[:, :1],), (x[:2, :2],), (x[:1, :1],), (x[:3, :0],), (x[:0],), (torch.full((2, 3), 5.0),)]
-    assert differences(MOMENTS, (("n", "m"),), shapes) == []
-
-
-def test_a_moment_of_halves_does_not_overflow() -> None:
-    forms = {**MOMENTS, "sum": lambda x: x.sum(1) / 4, "mean": lambda x: x.mean(), "mean of a dim": lambda x: x.mean(0)}
-    x = (10000 + 100 * normal(40, 6)).half()
-    assert differences(forms, (("n", "m"),), [(x,), (x[:, :1],)]) == []
-
-
 def test_a_loss_of_halves_is_rounded_once() -> None:
     losses = (functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss, functional.huber_loss)
     forms = {f"{loss.__name__} {reduction}": partial(loss, reduction=reduction) for loss in losses for reduction in ("mean", "sum")}
@@ -162,34 +100,6 @@ def test_a_factor_of_0_drops_its_operand() -> None:
              for op in ops for beta, alpha, dropped in ((0, 1, 0), (0, 2, 0), (0, 0, 0), (1, 0, 1), (2, 0, 1), (0, 0, 1), (2, 3, 0))}
     x = normal(3, 4, 4)
     assert differences(forms, (("b", "n", "n"),), [(x,), (x[:1, :1, :1],), (x[:2, :3, :3],)], least=1) == []
-
-
-ORDERED = torch.tensor([[1.0, NAN, 3.0, NAN, 2.0], [NAN] * 5, [INF, -INF, 0.0, 4.0, 5.0], [2.0, 2.0, 1.0, 1.0, 2.0], [-INF] * 5,
-                        [INF, 1, 2, INF, NAN]])
-EXTREMES: dict[str, Callable[..., Any]] = {
-    **{f"{name} {text}": partial(getattr(torch, name), **given) for name in ("max", "min", "argmax", "argmin")
-       for text, given in {"": {}, "dim": {"dim": 1}, "dim 0": {"dim": 0, "keepdim": True}}.items()},
-    **{f"{name} {dim}": partial(getattr(torch, name), dim=dim) for name in ("amax", "amin", "cummax", "cummin") for dim in (0, 1)},
-    "median": torch.median, "median of rows": lambda x: torch.median(x, 1)[0], "nanmedian": torch.nanmedian,
-    "kthvalue": lambda x: torch.kthvalue(x, 1, 1)[0], "topk": lambda x: torch.topk(x, 1, 1)[0],
-    "sort": lambda x: torch.sort(x, dim=1, stable=True), "aminmax": lambda x: torch.aminmax(x, dim=1),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_nan_is_the_extreme(dtype: torch.dtype) -> None:
-    x = ORDERED.to(dtype)
-    assert differences(EXTREMES, (("n", "m"),), [(x,), (x[:1],), (x[:, :1],), (x[2:4, :3],), (x[:2, 1:2],)], least=1) == []
-
-
-def test_extremes_and_truth_of_bytes_and_bools() -> None:
-    dims = {"": {}, "dim": {"dim": 1}}
-    forms = {f"{name} {text}": partial(getattr(torch, name), **given) for name in ("max", "min", "amax", "amin", "any", "all")
-             for text, given in dims.items()}
-    x = torch.tensor([[1, 255, 3], [0, 200, 7], [0, 0, 0]], dtype=torch.uint8)
-    more = {"argmax": lambda x: x.argmax(1), "argmin": lambda x: x.argmin(), "abs": torch.abs}
-    assert differences({**forms, **more}, (("n", "m"),), [(x,), (x[:1],), (x[2:, :1],)], least=1) == []
-    assert differences(forms, (("n", "m"),), [(x.bool(),), (x.bool()[2:],), (x.bool()[:, 1:2],)], least=1) == []
 
 
 def test_constants_are_not_merged_beyond_the_range() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowering.sizes import arithmetic
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Atom, Expression
 
@@ -28,7 +29,7 @@ def _leaf() -> st.SearchStrategy[Sample]:
 
 def _combined(children: st.SearchStrategy[Sample]) -> st.SearchStrategy[Sample]:
     plain = {"+": (Expression.__add__, operator.add), "-": (Expression.__sub__, operator.sub), "*": (Expression.__mul__, operator.mul),
-             "max": (ex.maximum, max), "min": (ex.minimum, min)}  # fmt: skip
+             "max": (arithmetic.maximum, max), "min": (arithmetic.minimum, min)}  # fmt: skip
     compared = {name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 
     def binary(name: str, left: Sample, right: Sample) -> Sample:
@@ -36,18 +37,18 @@ def _combined(children: st.SearchStrategy[Sample]) -> st.SearchStrategy[Sample]:
         return build(left[0], right[0]), lambda sizes: compute(left[1](sizes), right[1](sizes))
 
     def comparison(name: str, left: Sample, right: Sample) -> Sample:
-        return ex.compare(name, left[0], right[0]), lambda sizes: int(compared[name](left[1](sizes), right[1](sizes)))
+        return arithmetic.compare(name, left[0], right[0]), lambda sizes: int(compared[name](left[1](sizes), right[1](sizes)))
 
     def division(name: str, left: Sample, divisor: int) -> Sample:
-        build, compute = {"//": (ex.floordiv, operator.floordiv), "%": (ex.remainder, operator.mod),
-                          "ceil": (ex.ceildiv, lambda a, b: -(-a // b))}[name]  # fmt: skip
+        build, compute = {"//": (arithmetic.floordiv, operator.floordiv), "%": (arithmetic.remainder, operator.mod),
+                          "ceil": (arithmetic.ceildiv, lambda a, b: -(-a // b))}[name]  # fmt: skip
         return build(left[0], ex.number(divisor)), lambda sizes: compute(left[1](sizes), divisor)
 
     return st.one_of(
         st.builds(binary, st.sampled_from(sorted(plain)), children, children),
         st.builds(comparison, st.sampled_from(sorted(compared)), children, children),
         st.builds(division, st.sampled_from(["//", "%", "ceil"]), children, st.integers(1, 7)),
-        st.builds(lambda c, t, e: (ex.select(ex.compare("lt", c[0], ex.ZERO), t[0], e[0]),
+        st.builds(lambda c, t, e: (arithmetic.select(arithmetic.compare("lt", c[0], ex.ZERO), t[0], e[0]),
                                    lambda sizes: t[1](sizes) if c[1](sizes) < 0 else e[1](sizes)), children, children, children),
     )  # fmt: skip
 
@@ -87,19 +88,19 @@ S, B = ex.symbol("s", 1, 512), ex.symbol("b", 1, 64)
 
 
 @pytest.mark.parametrize(("got", "wanted"), [
-    (ex.floordiv(S * B * ex.number(64), B * ex.number(64)), S),
-    (ex.floordiv(ex.number(8) * S + ex.number(3), ex.number(4)), ex.number(2) * S),
-    (ex.ceildiv(ex.number(8) * S, ex.number(4)), ex.number(2) * S),
-    (ex.divide_exactly((S + B) * ex.number(3) * S, S + B), ex.number(3) * S),
-    (ex.maximum(S, ex.ZERO), S),
-    (ex.minimum(S, ex.number(512)), S),
-    (ex.compare("lt", S, ex.number(600)), ex.ONE),
-    (ex.select(ex.compare("lt", S, ex.ZERO), B, S), S),
+    (arithmetic.floordiv(S * B * ex.number(64), B * ex.number(64)), S),
+    (arithmetic.floordiv(ex.number(8) * S + ex.number(3), ex.number(4)), ex.number(2) * S),
+    (arithmetic.ceildiv(ex.number(8) * S, ex.number(4)), ex.number(2) * S),
+    (arithmetic.divide_exactly((S + B) * ex.number(3) * S, S + B), ex.number(3) * S),
+    (arithmetic.maximum(S, ex.ZERO), S),
+    (arithmetic.minimum(S, ex.number(512)), S),
+    (arithmetic.compare("lt", S, ex.number(600)), ex.ONE),
+    (arithmetic.select(arithmetic.compare("lt", S, ex.ZERO), B, S), S),
 ])
 def test_what_ranges_and_exact_division_decide(got: Expression, wanted: Expression) -> None:
     assert got == wanted
 
 
 def test_what_no_range_decides_stays() -> None:
-    assert ex.compare("lt", S, B).constant is None
-    assert ex.divide_exactly(S, ex.number(4)) is None
+    assert arithmetic.compare("lt", S, B).constant is None
+    assert arithmetic.divide_exactly(S, ex.number(4)) is None
