@@ -14,8 +14,8 @@ from lowering.legalize.arguments import argument_shapes, origins
 from lowering.legalize.emitter import SIZE, Emitter, Origin
 from lowering.model import LARGEST
 from lowering.signature import Signature
+from lowering.sizes import arithmetic, normal
 from lowering.sizes import expression as ex
-from lowering.sizes import normal
 from lowering.sizes.expression import Atom, Expression, Value
 from lowering.sizes.parsing import Unknown
 
@@ -86,12 +86,15 @@ def _ranges(signature: Signature, raw: Mapping[str, Expression]) -> Iterator[Ass
     for name, size in raw.items():
         bound = signature.symbols[name]
         if bound.min > 0:
-            yield Assertion(ex.compare("ge", size, ex.number(bound.min)), f"{name} must be at least {bound.min}, got {{0}}", (size,))
+            condition = arithmetic.compare("ge", size, ex.number(bound.min))
+            yield Assertion(condition, f"{name} must be at least {bound.min}, got {{0}}", (size,))
         if bound.max is not None:
-            yield Assertion(ex.compare("le", size, ex.number(bound.max)), f"{name} must be at most {bound.max}, got {{0}}", (size,))
+            condition = arithmetic.compare("le", size, ex.number(bound.max))
+            yield Assertion(condition, f"{name} must be at most {bound.max}, got {{0}}", (size,))
         if bound.multiple_of > 1:
-            rest = ex.remainder(size, ex.number(bound.multiple_of))
-            yield Assertion(ex.compare("eq", rest, ex.ZERO), f"{name} must be a multiple of {bound.multiple_of}, got {{0}}", (size,))
+            rest = arithmetic.remainder(size, ex.number(bound.multiple_of))
+            condition = arithmetic.compare("eq", rest, ex.ZERO)
+            yield Assertion(condition, f"{name} must be a multiple of {bound.multiple_of}, got {{0}}", (size,))
 
 
 def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], raw: dict[str, Expression],
@@ -110,7 +113,7 @@ def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], ra
             if any(known not in emitter.origins for known in wanted.atoms() if known.op == "symbol"):
                 continue
             text = dim if dim in raw else f"{dim}"
-            yield Assertion(ex.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}",
+            yield Assertion(arithmetic.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}",
                             (size, wanted),
                             _element(normal.size(dim, bounded)))
 

@@ -1,14 +1,11 @@
-"""Sizes as integer polynomials over atoms, in a normal form: equal sizes compare equal, and each is computed once.
-
-Divisors are positive here; `operations` has Python's operators for operands of any sign and for floats.
-"""
+"""Sizes as integer polynomials over atoms, in a normal form: equal sizes compare equal, and each is computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 Monomial = tuple["Atom", ...]  # sorted, with repetition; () is the constant term
@@ -160,6 +157,7 @@ Shape = tuple[Expression, ...]
 
 
 def number(value: int) -> Expression:
+    """Return a constant."""
     return Expression((((), int(value)),)) if value else Expression(())
 
 
@@ -167,10 +165,12 @@ ZERO, ONE = number(0), number(1)
 
 
 def of_atom(atom: Atom) -> Expression:
+    """Return the size that one atom stands for."""
     return Expression((((atom,), 1),))
 
 
 def symbol(name: str, low: int = 0, high: int | None = None) -> Expression:
+    """Return a symbol between its bounds."""
     return of_atom(Atom("symbol", name, (), low, high))
 
 
@@ -178,131 +178,8 @@ def product(factors: tuple[Expression, ...] | list[Expression]) -> Expression:
     return reduce(Expression.__mul__, factors, ONE)
 
 
-def floordiv(left: Expression, right: Expression) -> Expression:
-    """left // right for a positive right or a constant one; exact polynomial division where there is one."""
-    exact = divide_exactly(left, right)
-    if exact is not None:
-        return exact
-    divisor = right.constant
-    if divisor is not None and divisor < 0:  # rounds down, too: as n // -2 does, of which -(n // -2) is the quotient rounded up
-        return floordiv(-left, -right)
-    if divisor is not None and divisor > 0:
-        # (k*divisor*m + rest) // divisor = k*m + rest // divisor
-        whole = Expression.from_terms({monomial: factor // divisor for monomial, factor in left.terms if factor % divisor == 0})
-        rest = left - whole * right
-        if rest.constant is not None:
-            return whole + number(rest.constant // divisor)
-        if whole.terms:
-            return whole + floordiv(rest, right)
-    low, high = left.bounds()
-    if divisor is None:  # a quotient by an unknown positive size lies between 0 and the dividend
-        return of_atom(Atom("floordiv", "", (left, right), 0 if left.is_at_least(0) else None, high if left.is_at_least(0) else None))
-    return of_atom(Atom("floordiv", "", (left, right), None if low is None else low // divisor, None if high is None else high // divisor))
-
-
-def ceildiv(left: Expression, right: Expression) -> Expression:
-    return -floordiv(-left, right) if right.constant is None else floordiv(left + right - ONE, right)
-
-
-def remainder(left: Expression, right: Expression) -> Expression:
-    """left % right for a positive right."""
-    return left - floordiv(left, right) * right
-
-
-def divide_exactly(left: Expression, right: Expression) -> Expression | None:
-    """left / right as a polynomial with integer coefficients, or None where there is none (single-term divisors, or left a multiple)."""
-    if left == right and right.terms:
-        return ONE
-    if not left.terms:
-        return ZERO
-    if len(right.terms) != 1:
-        return _divide_by_sum(left, right)
-    monomial, divisor = right.terms[0]
-    quotient: dict[Monomial, int] = {}
-    for term, factor in left.terms:
-        remaining = _without(term, monomial)
-        if remaining is None or factor % divisor:
-            return None
-        quotient[remaining] = factor // divisor
-    return Expression.from_terms(quotient)
-
-
-def _divide_by_sum(left: Expression, right: Expression) -> Expression | None:
-    """left / right for a divisor of several terms, where left is a single-term multiple of it."""
-    if not right.terms or len(left.terms) != len(right.terms):
-        return None
-    for term, factor in left.terms:
-        head, divisor = right.terms[-1]
-        remaining = _without(term, head)
-        if remaining is not None and factor % divisor == 0:
-            candidate = Expression.from_terms({remaining: factor // divisor})
-            if candidate * right == left:
-                return candidate
-    return None
-
-
-def maximum(left: Expression, right: Expression) -> Expression:
-    return _extreme("max", left, right, compare("ge", left, right))
-
-
-def minimum(left: Expression, right: Expression) -> Expression:
-    return _extreme("min", left, right, compare("le", left, right))
-
-
-def _extreme(op: str, left: Expression, right: Expression, first: Expression) -> Expression:
-    if first.constant is not None:
-        return left if first.constant else right
-    pick: Callable[..., int] = max if op == "max" else min
-    lows, highs = zip(left.bounds(), right.bounds(), strict=True)
-    low = pick(lows) if None not in lows else next((bound for bound in lows if bound is not None), None) if op == "max" else None
-    high = pick(highs) if None not in highs else next((bound for bound in highs if bound is not None), None) if op == "min" else None
-    return of_atom(Atom(op, "", (left, right), low, high))
-
-
-_DECIDE: dict[str, Callable[[int | None, int | None], bool | None]] = {
-    # of the bounds of left - right
-    "eq": lambda low, high: True if low == high == 0 else False if (low or 0) > 0 or (high is not None and high < 0) else None,
-    "lt": lambda low, high: True if high is not None and high < 0 else False if low is not None and low >= 0 else None,
-    "le": lambda low, high: True if high is not None and high <= 0 else False if low is not None and low > 0 else None,
-}
-
-
-def compare(op: str, left: Expression, right: Expression) -> Expression:
-    """0 or 1 where the bounds decide it, else an atom. op: eq, ne, lt, le, gt, ge."""
-    if op in ("gt", "ge"):
-        return compare({"gt": "lt", "ge": "le"}[op], right, left)
-    if op == "ne":
-        return ONE - compare("eq", left, right)
-    decided = _DECIDE[op](*(left - right).bounds())
-    return number(decided) if decided is not None else of_atom(Atom(op, "", (left, right), 0, 1))
-
-
-def select(condition: Expression, then: Expression, otherwise: Expression) -> Expression:
-    if condition.constant is not None:
-        return then if condition.constant else otherwise
-    if then == otherwise:
-        return then
-    lows, highs = ([bound for bound in pair if bound is not None] for pair in zip(then.bounds(), otherwise.bounds(), strict=True))
-    low, high = min(lows) if len(lows) == 2 else None, max(highs) if len(highs) == 2 else None
-    return of_atom(Atom("select", "", (condition, then, otherwise), low, high))
-
-
-def content(expression: Expression) -> int:
-    """Return the greatest common divisor of the coefficients."""
-    return reduce(gcd, (abs(factor) for _, factor in expression.terms), 0)
-
-
 def _monomial_bounds(monomial: Monomial) -> tuple[int | None, int | None]:
     if any(atom.low is None or atom.low < 0 for atom in monomial):
         return (monomial[0].low, monomial[0].high) if len(monomial) == 1 else (None, None)
     highs = [atom.high for atom in monomial]
     return prod(atom.low or 0 for atom in monomial), None if None in highs else prod(high for high in highs if high is not None)
-
-
-def _without(monomial: Monomial, part: Monomial) -> Monomial | None:
-    remaining = list(monomial)
-    for atom in part:
-        if atom not in remaining:
-            return None
-        remaining.remove(atom)
-    return tuple(remaining)

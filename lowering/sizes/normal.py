@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 
+from lowering.sizes import arithmetic, operations, real
 from lowering.sizes import expression as ex
-from lowering.sizes import operations, real
 from lowering.sizes.expression import Expression, Value
 from lowering.sizes.parsing import Term, Unknown, parse
 from lowering.sizes.ranges import Bound
@@ -81,7 +81,7 @@ def divides(symbols: Mapping[str, Expression]) -> Exact:
     def is_exact(dividend: Term, divisor: Term) -> bool:
         normal = _Normal(dict(symbols), None)
         left, right = normal.value(dividend), normal.value(divisor)
-        return isinstance(left, Expression) and isinstance(right, Expression) and ex.divide_exactly(left, right) is not None
+        return isinstance(left, Expression) and isinstance(right, Expression) and arithmetic.divide_exactly(left, right) is not None
 
     return is_exact
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
-from lowering.sizes import evaluation, real
+from lowering.sizes import arithmetic, evaluation, real
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Atom, Expression, Value
 from lowering.sizes.real import Real
@@ -27,10 +27,10 @@ def floor_quotient(left: Expression, right: Expression) -> Expression:
     """Return left // right for a divisor of any sign, rounded as in Python."""
     low, high = right.bounds()
     if low is not None and low >= 0:
-        return ex.floordiv(left, right)
+        return arithmetic.floordiv(left, right)
     if high is not None and high <= 0:
-        return ex.floordiv(-left, -right)
-    return ex.select(ex.compare("lt", right, ex.ZERO), ex.floordiv(-left, -right), ex.floordiv(left, right))
+        return arithmetic.floordiv(-left, -right)
+    return arithmetic.select(arithmetic.compare("lt", right, ex.ZERO), arithmetic.floordiv(-left, -right), arithmetic.floordiv(left, right))
 
 
 def _power(base: Expression, exponent: Expression) -> Value:
@@ -66,8 +66,8 @@ def power(left: Value, right: Value) -> Value:
 add = _arithmetic("add", Expression.__add__)
 subtract = _arithmetic("sub", Expression.__sub__)
 multiply = _arithmetic("mul", Expression.__mul__)
-maximum = _arithmetic("max", ex.maximum)
-minimum = _arithmetic("min", ex.minimum)
+maximum = _arithmetic("max", arithmetic.maximum)
+minimum = _arithmetic("min", arithmetic.minimum)
 
 
 def ceildiv(left: Value, right: Value) -> Value:
@@ -79,13 +79,13 @@ def negate(value: Value) -> Value:
 
 
 def absolute(value: Value) -> Value:
-    return ex.maximum(value, -value) if isinstance(value, Expression) else real.apply("abs", value)
+    return arithmetic.maximum(value, -value) if isinstance(value, Expression) else real.apply("abs", value)
 
 
 def divide(left: Value, right: Value) -> Value:
     """Return left / right as a float, or as an int if it is one for all sizes: both compare and compute alike."""
     if isinstance(left, Expression) and isinstance(right, Expression):
-        exact = ex.divide_exactly(left, right)
+        exact = arithmetic.divide_exactly(left, right)
         if exact is not None:
             return exact
     return real.apply("truediv", left, right)
@@ -128,7 +128,7 @@ def compare(op: str) -> Callable[[Value, Value], Expression]:
             if first is None or second is None:
                 return _compare_floats(op, real.real(left), real.real(right))
             left, right = first[0] * ex.number(second[1]), second[0] * ex.number(first[1])
-        return ex.compare(op, left, right)  # type: ignore[arg-type]
+        return arithmetic.compare(op, left, right)  # type: ignore[arg-type]
 
     return compute
 
@@ -167,7 +167,7 @@ def negation(value: Value) -> Expression:
 
 def select(condition: Value, then: Value, otherwise: Value) -> Value:
     if isinstance(then, Expression) and isinstance(otherwise, Expression):
-        return ex.select(truth(condition), then, otherwise)
+        return arithmetic.select(truth(condition), then, otherwise)
     return real.select(truth(condition), then, otherwise)
 
 

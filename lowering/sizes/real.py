@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from lowering.sizes import arithmetic
 from lowering.sizes import expression as ex
 from lowering.sizes.evaluation import OPERATIONS
 from lowering.sizes.expression import Atom, Expression, Keyed, Value
@@ -100,10 +101,11 @@ def round_number(op: str, value: Real) -> Expression:
     if op != "round" and (fraction := quotient(value)) is not None:
         dividend, divisor = fraction
         if op == "floor" or (op == "trunc" and dividend.is_at_least(0)):
-            return ex.floordiv(dividend, divisor)
+            return arithmetic.floordiv(dividend, divisor)
         if op == "ceil" or (op == "trunc" and (-dividend).is_at_least(0)):
-            return ex.ceildiv(dividend, divisor)
-        return ex.select(ex.compare("lt", dividend, ex.ZERO), ex.ceildiv(dividend, divisor), ex.floordiv(dividend, divisor))
+            return arithmetic.ceildiv(dividend, divisor)
+        is_negative = arithmetic.compare("lt", dividend, ex.ZERO)
+        return arithmetic.select(is_negative, arithmetic.ceildiv(dividend, divisor), arithmetic.floordiv(dividend, divisor))
     whole = Real(op, (value,))
     low, high = whole.interval
     return ex.of_atom(Atom("int", "", (whole,), int(low) if abs(low) < EXACT else None, int(high) if abs(high) < EXACT else None))
@@ -158,7 +160,7 @@ def quotient(value: Real) -> tuple[Expression, Expression] | None:
 
 
 def _reduce(dividend: Expression, divisor: int) -> tuple[Expression, int] | None:
-    common = math.gcd(ex.content(dividend), divisor)
+    common = math.gcd(arithmetic.content(dividend), divisor)
     dividend = Expression(tuple((monomial, factor // common) for monomial, factor in dividend.terms))
     return (dividend, divisor // common) if _is_exact(dividend) and divisor // common <= _FINEST else None
 

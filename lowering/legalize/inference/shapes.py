@@ -10,6 +10,7 @@ from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize.inference.known import Known
 from lowering.rules import Rules
+from lowering.sizes import arithmetic
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Expression, Shape
 from lowering.sizes.ranges import ceildiv
@@ -157,7 +158,7 @@ def _real_dynamic_slice(op: Any, known: Known) -> Shape | None:
     starts, limits, strides = (known.values(operand) for operand in op.operands[1:])
     if starts is None or limits is None or strides is None:
         return None
-    return tuple(ex.ceildiv(limit - start, stride) for start, limit, stride in zip(starts, limits, strides, strict=True))
+    return tuple(arithmetic.ceildiv(limit - start, stride) for start, limit, stride in zip(starts, limits, strides, strict=True))
 
 
 @_rule("stablehlo.pad", "stablehlo.dynamic_pad")
@@ -170,7 +171,7 @@ def _pad(op: Any, known: Known) -> Shape | None:
     if None in edges:
         return None
     return tuple(
-        dim + low + high + inner * ex.maximum(dim - ex.ONE, ex.ZERO) if inner != ex.ZERO else dim + low + high
+        dim + low + high + inner * arithmetic.maximum(dim - ex.ONE, ex.ZERO) if inner != ex.ZERO else dim + low + high
         for dim, low, high, inner in zip(shape, *edges, strict=True)
     )
 
@@ -181,7 +182,7 @@ def _convolution(op: Any, known: Known) -> Shape | None:
     image, kernel = known.dims(op.operands[0]), known.dims(op.operands[1])
     groups = op.attributes["batch_group_count"].value
     result: dict[int, Expression] = {
-        numbers.output_batch_dimension: ex.floordiv(image[numbers.input_batch_dimension], ex.number(groups)),
+        numbers.output_batch_dimension: arithmetic.floordiv(image[numbers.input_batch_dimension], ex.number(groups)),
         numbers.output_feature_dimension: kernel[numbers.kernel_output_feature_dimension],
     }
     windows = _windows(op, len(numbers.input_spatial_dimensions), lhs="lhs_dilation", rhs="rhs_dilation")
@@ -213,4 +214,4 @@ def _windows(op: Any, count: int, lhs: str, rhs: str) -> list[tuple[int, int, in
 def _count_windows(dim: Expression, window: Expression, stride: int, low: int, high: int, base: int, dilation: int) -> Expression:
     dilated = (dim - ex.ONE) * ex.number(base) + ex.ONE if base != 1 else dim
     reach = (window - ex.ONE) * ex.number(dilation) + ex.ONE
-    return ex.floordiv(dilated + ex.number(low + high) - reach, ex.number(stride)) + ex.ONE
+    return arithmetic.floordiv(dilated + ex.number(low + high) - reach, ex.number(stride)) + ex.ONE

@@ -9,8 +9,8 @@ from torch_mlir import ir
 
 from lowering.legalize.inference.known import Known
 from lowering.rules import Rules
+from lowering.sizes import arithmetic, operations, real
 from lowering.sizes import expression as ex
-from lowering.sizes import operations, real
 from lowering.sizes.expression import Expression, Value
 from lowering.sizes.real import Real
 
@@ -58,13 +58,13 @@ for _names, _compute in {
     ("arith.addi", "stablehlo.add", "index.add"): Expression.__add__,
     ("arith.subi", "stablehlo.subtract", "index.sub"): Expression.__sub__,
     ("arith.muli", "stablehlo.multiply", "index.mul"): Expression.__mul__,
-    ("arith.maxsi", "arith.maxui", "stablehlo.maximum"): ex.maximum,
-    ("arith.minsi", "arith.minui", "stablehlo.minimum"): ex.minimum,
-    ("arith.divui",): ex.floordiv,
+    ("arith.maxsi", "arith.maxui", "stablehlo.maximum"): arithmetic.maximum,
+    ("arith.minsi", "arith.minui", "stablehlo.minimum"): arithmetic.minimum,
+    ("arith.divui",): arithmetic.floordiv,
     ("arith.floordivsi",): operations.floor_quotient,
     ("arith.ceildivsi",): lambda left, right: -operations.floor_quotient(-left, right),
-    ("arith.ceildivui",): ex.ceildiv,
-    ("arith.remui",): ex.remainder,
+    ("arith.ceildivui",): arithmetic.ceildiv,
+    ("arith.remui",): arithmetic.remainder,
 }.items():
     _rule(*_names)(_binary(_compute))
 
@@ -90,8 +90,8 @@ def _truncate(op: Any, known: Known) -> Values | None:
     if left is None or right is None:
         return None
     if left[0].is_at_least(0) and right[0].is_at_least(1):
-        return (ex.floordiv(left[0], right[0]),) if op.name == "arith.divsi" else (ex.remainder(left[0], right[0]),)
-    exact = ex.divide_exactly(left[0], right[0])
+        return (arithmetic.floordiv(left[0], right[0]),) if op.name == "arith.divsi" else (arithmetic.remainder(left[0], right[0]),)
+    exact = arithmetic.divide_exactly(left[0], right[0])
     return None if exact is None else (exact if op.name == "arith.divsi" else ex.ZERO,)
 
 
@@ -137,13 +137,13 @@ def _divide(op: Any, known: Known) -> Values | None:
     left, right = (known.values(operand) for operand in op.operands)
     if left is None or right is None or len(left) != 1 or len(right) != 1:
         return None
-    exact = ex.divide_exactly(left[0], right[0])
+    exact = arithmetic.divide_exactly(left[0], right[0])
     if exact is not None:
         return (exact,)
     if known.is_float(op.results[0]):
         return (real.apply("truediv", left[0], right[0]),) if right[0].is_at_least(1) else None
     is_floor = left[0].is_at_least(0) and right[0].is_at_least(1)
-    return (ex.floordiv(left[0], right[0]),) if is_floor else None
+    return (arithmetic.floordiv(left[0], right[0]),) if is_floor else None
 
 
 @_rule("stablehlo.ceil", "math.ceil")
@@ -180,7 +180,7 @@ def _compare(op: Any, known: Known) -> Values | None:
     if left is None or right is None:
         return None
     predicate = ("eq", "ne", "lt", "le", "gt", "ge", "lt", "le", "gt", "ge")[op.attributes["predicate"].value]
-    return (ex.compare(predicate, left[0], right[0]),)
+    return (arithmetic.compare(predicate, left[0], right[0]),)
 
 
 @_rule("arith.select")
