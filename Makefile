@@ -23,11 +23,11 @@ help:
 	@echo 'make run [SUITE=quickstart] [ARGS="-k bert"]   lower a suite of models to MHLO'
 	@echo 'make test [ARGS="-k dims"] [WORKERS=2]         run the tests'
 	@echo 'make test-matrix                               a sample of the tests under other releases of torch and Python'
-	@echo 'make chaos                                     broken configurations and records; jobs, processes, disks and servers that fail, on threads, Dask and Ray (some 22 minutes)'
+	@echo 'make chaos                                     broken configurations, records, jobs, processes, disks and servers (22 minutes)'
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
-	@echo 'make docs                                      the documentation site in build/site, with its links checked, and README and tutorial run in a fresh environment'
+	@echo 'make docs                                      the documentation site in build/site; README and tutorial run in a new environment'
 	@echo 'make lint                                      ruff, mypy, import contracts'
-	@echo 'make up                                        build the image, and start Prefect, PostgreSQL, Dask, MinIO and a nightly by Docker Compose'
+	@echo 'make up                                        start Prefect, PostgreSQL, Dask, MinIO and a nightly by Docker Compose'
 	@echo 'make lint-deploy                               hadolint, shellcheck and the schemas of Compose, GitHub and Kubernetes'
 	@echo 'make dist                                      the wheel and the source archive in build/dist: equal bytes for equal commits'
 	@echo 'make lock                                      pin the newest versions that pyproject.toml allows'
@@ -53,9 +53,11 @@ test-matrix: $(READY)
 	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m tests.matrix --torch $(MATRIX_TORCH) --python $(MATRIX_PYTHON)
 
 chaos: $(READY)
-	$(BIN)/python -c 'import prefect_dask, prefect_ray, s3fs, moto.server' 2>/dev/null || $(PIP) install $(INDEX) -e '.[dask,ray,s3]' 'moto[server]'
+	$(BIN)/python -c 'import prefect_dask, prefect_ray, s3fs, moto.server' 2>/dev/null \
+	  || $(PIP) install $(INDEX) -e '.[dask,ray,s3]' 'moto[server]'
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	  && apt-get update -q && apt-get install -qy --no-install-recommends postgresql; } || echo 'no PostgreSQL: the test of compose.yaml will be skipped'
+	  && apt-get update -q && apt-get install -qy --no-install-recommends postgresql; } \
+	  || echo 'no PostgreSQL: the test of compose.yaml will be skipped'
 	$(BIN)/python -m pytest tests/chaos -m 'chaos or not chaos' $(ARGS)
 
 browser-test: browser $(READY)
@@ -65,7 +67,8 @@ browser-test: browser $(READY)
 # Debian's Chromium; root installs it, others are told.
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ] \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends chromium; } \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q \
+	  && apt-get install -qy --no-install-recommends chromium; } \
 	  || { echo 'The browser tests need Chromium: apt-get install chromium (as root), or CHROMIUM=/path/to/it' >&2; exit 1; }
 
 docs: $(READY)
@@ -100,7 +103,8 @@ dist: $(READY)
 	git archive HEAD | tar -x -C build/sources
 	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) && $(BIN)/python -m build --outdir build/dist build/sources \
 	  && cd build/dist && tar -xzf *.tar.gz && name=$$(basename *.tar.gz .tar.gz) \
-	  && tar --sort=name --mtime=@$$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner --mode=u+rw,go=rX -cf - $$name | gzip -n9 > $$name.tar.gz \
+	  && tar --sort=name --mtime=@$$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner --mode=u+rw,go=rX -cf - $$name \
+	  | gzip -n9 > $$name.tar.gz \
 	  && rm -rf $$name && sha256sum *
 	rm -rf build/sources
 
@@ -109,7 +113,8 @@ lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install $(INDEX) --editable '.[dev]'
 	{ echo '# Exact versions of everything Shapeline runs and is tested with; written by `make lock`.'; \
-	  build/lock/bin/python -m pip freeze --all --exclude-editable | sed -E '/^(pip==|nvidia-|triton|cuda-)/d; s/^(torch==[0-9.]+)\+.*/\1/'; } > requirements.lock
+	  build/lock/bin/python -m pip freeze --all --exclude-editable \
+	    | sed -E '/^(pip==|nvidia-|triton|cuda-)/d; s/^(torch==[0-9.]+)\+.*/\1/'; } > requirements.lock
 	rm -rf build/lock
 
 clean:

@@ -1,4 +1,5 @@
-// Four ops that a team might have in C++, registered with TORCH_LIBRARY: kernels for the CPU, fake kernels for everything that only needs shapes.
+// Four ops that a team might have in C++, registered with TORCH_LIBRARY: kernels for the CPU, and fake kernels where only shapes are
+// needed.
 
 #include <cmath>
 #include <optional>

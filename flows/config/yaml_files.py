@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,7 @@ class UniqueLoader(Loader):
 LARGEST = 4 << 20  # bytes of a file
 DEEPEST = 60  # nested collections; deeper ones exhaust the stacks of YAML's and OmegaConf's readers
 MOST = 200_000  # values of a file, counting those that an alias repeats
+WIDTH = 140  # columns of a line that is written
 
 
 class Unreadable(Exception):
@@ -137,11 +139,15 @@ def _parse(text: str) -> Iterator[Any]:
 
 
 def render_sections(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the text of a file with one line for each key of each section, in the form of the shipped models."""
-    return "".join(f"{key}:\n" + "".join(f"  {name}: {_render_flow(value)}\n" for name, value in section.items())
-                   for key, section in sections.items())  # fmt: skip
+    """Return the text of a file with a row for each key of each section, in the form of the shipped models."""
+    return "".join(f"{key}:\n" + "".join(map(_render_row, section, section.values())) for key, section in sections.items())
 
 
-def _render_flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
-    return str(text).removesuffix("...\n").strip()
+def _render_row(key: str, value: Any) -> str:
+    """Return `key: value` in flow style, broken after commas at WIDTH columns: YAML reads a line break in a flow value as a space."""
+    text = str(yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True))
+    lines = [f"  {key}:"]
+    for part in re.split(r"(?<=,) ", text.removesuffix("...\n").strip()):
+        fits = len(lines[-1]) + 1 + len(part) <= WIDTH or lines == [f"  {key}:"]
+        lines[-1:] = [f"{lines[-1]} {part}"] if fits else [lines[-1], f"    {part}"]
+    return "\n".join(lines) + "\n"

@@ -175,7 +175,8 @@ void collect(const c10::IValue& value, std::vector<at::Tensor>& found) {
   } else if (value.isTensorList()) {
     for (const at::Tensor& tensor : value.toTensorVector()) found.push_back(tensor);
   } else if (value.isScalar()) {
-    found.push_back(at::scalar_tensor(value.toScalar(), at::TensorOptions().dtype(value.isInt() ? at::kLong : value.isBool() ? at::kBool : at::kDouble)));
+    const auto dtype = value.isInt() ? at::kLong : value.isBool() ? at::kBool : at::kDouble;
+    found.push_back(at::scalar_tensor(value.toScalar(), at::TensorOptions().dtype(dtype)));
   } else {
     throw Wrong("returns a " + value.tagKind() + ", which is no tensor");
   }
@@ -194,7 +195,8 @@ void give(const at::Tensor& computed, const ffi::AnyBuffer& buffer, size_t numbe
   target.copy_(computed);
 }
 
-void run(const std::string& name, const ffi::RemainingArgs& operands, const ffi::RemainingRets& results, const ffi::Dictionary& attributes) {
+void run(const std::string& name, const ffi::RemainingArgs& operands, const ffi::RemainingRets& results,
+         const ffi::Dictionary& attributes) {
   auto overload = needed<std::string_view>(attributes, "overload");
   auto op = c10::Dispatcher::singleton().findSchema({name, std::string(overload)});
   if (!op.has_value()) throw Wrong("is not registered in this process: its library is not loaded");
