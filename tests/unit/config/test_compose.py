@@ -40,6 +40,12 @@ def test_a_file_means_the_same_with_and_without_hydra(tmp_path: Path) -> None:
     assert caught.value.line == 3
 
 
+def test_a_long_row_is_broken_after_commas_and_reads_the_same() -> None:
+    sections = {"factory": {"kwargs": {f"a_long_name_{index}": [index, "a, b", "c d"] for index in range(12)}, "text": "one, two " * 30}}
+    text = yaml_files.render_sections(sections)
+    assert max(map(len, text.splitlines())) <= 140 and yaml_files.load(text) == sections
+
+
 def test_what_is_remembered_is_what_would_be_composed_again() -> None:
     choices = (["suite=mlp"], ["model=[bert,bert_training]"], ["model=bert_training"], ["suite=mlp", "until=torch"])
     apart = [plan(texts) for texts in choices]
