@@ -25,7 +25,7 @@ from lowering.ir import mlir, portable
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.numerics import consumers
-from lowering.numerics.ancestry import makings
+from lowering.numerics.ancestry import trace_results
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Pair
 from lowering.numerics.points import Point
@@ -74,7 +74,7 @@ def measure(job: Job, points: int, limit: int) -> tuple[list[str], list[str]]:
     packaged = _stablehlo.deserialize_portable_artifact(mlir.create_torch_context(), portable.serialize(program.ir)[0])
     calls = {op.attributes["call_target_name"].value for op in mlir.walk_operations(packaged) if op.name == "stablehlo.custom_call"}
     form = replace(program, level=Level.STABLEHLO, ir=packaged)
-    bench = Bench(top.ir, program.signature, ("cpu",), makings(exported.ir, program.signature))
+    bench = Bench(top.ir, program.signature, ("cpu",), trace_results(exported.ir, program.signature))
     return sorted(calls - {"shape_assertion"}), [describe(form, pair, bench, points, limit) for pair in PAIRS]
 
 

@@ -37,7 +37,7 @@ from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import xla
-from lowering.numerics.runner import arguments
+from lowering.numerics.runner import order_arguments
 from lowering.plain import from_plain
 
 LAYERS, VOCABULARY, ROUNDS = 4, 32000, 21
@@ -106,7 +106,7 @@ def _shapeline(program: Program, given: Mapping[str, torch.Tensor]) -> tuple[Con
     assert program.signature is not None
     device = xla.Xla("cpu")
     device.hold(program.weights)
-    values = arguments(program.signature, program.weights, given)
+    values = order_arguments(program.signature, program.weights, given)
     began = time.process_time()
     executable = device.prepare(mlir.text(program.ir, elide=None), values)
     compiled = time.process_time() - began

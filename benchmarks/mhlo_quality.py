@@ -41,7 +41,7 @@ from lowering.legalize import driver
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import shape_refinement, xla
-from lowering.numerics.runner import arguments
+from lowering.numerics.runner import order_arguments
 from lowering.sizes import evaluation
 from lowering.stage import Silent
 
@@ -139,7 +139,7 @@ def _runs(name: str, program: Program, built: Built, at: Mapping[str, int], with
         except Exception as error:  # noqa: BLE001
             failures[contender] = _cause(error)
 
-    values = arguments(program.signature, program.weights, given)
+    values = order_arguments(program.signature, program.weights, given)
     device = xla.Xla("cpu")
     device.hold(program.weights)
     offer("shapeline", lambda: _compile(device, mlir.text(program.ir, elide=None), values))
@@ -174,7 +174,7 @@ def _static(device: xla.Xla, name: str, at: Mapping[str, int], given: Mapping[st
     if problems := driver.legalize(program.ir, program.signature, with_assertions=False):
         raise Unsupported(problems)
     device.hold(program.weights)
-    return _compile(device, mlir.text(portable.to_hlo(program.ir), elide=None), arguments(program.signature, program.weights, given))
+    return _compile(device, mlir.text(portable.to_hlo(program.ir), elide=None), order_arguments(program.signature, program.weights, given))
 
 
 def _make_call(module: Any, model: Model, given: Mapping[str, torch.Tensor]) -> Run:

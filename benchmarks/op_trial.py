@@ -15,7 +15,7 @@ from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import counted, distribution, runner
-from lowering.numerics.ancestry import makings
+from lowering.numerics.ancestry import trace_results
 from lowering.numerics.bench import Bench, Reference, draw_runs
 from lowering.record.failure import classify
 from lowering.signature import Signature
@@ -155,9 +155,9 @@ def _verify(sample: Sample, built: Built, program: Program, progress: _Progress)
     """Return ok if every point agrees with eager, random numbers in their distribution."""
     exported = program.at(Level.EXPORTED)
     assert program.signature is not None and exported is not None
-    bench = Bench(built, program.signature, makings=makings(exported.ir, program.signature))
+    bench = Bench(built, program.signature, makings=trace_results(exported.ir, program.signature))
     device = bench.devices["cpu"]
-    run = runner.runner(program, device)
+    run = runner.make_runner(program, device)
     is_made = sample.op not in UNINITIALIZED
     why_not = "no other shape lies within the guards"
     for point, given in _points(sample, program.signature):

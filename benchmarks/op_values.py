@@ -25,7 +25,7 @@ from lowering.errors import LoadError, ShapelineError
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics import runner
-from lowering.numerics.ancestry import converts, makings
+from lowering.numerics.ancestry import converts, trace_results
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.runner import Run
 from lowering.numerics.xla import UNOPTIMIZED, Xla
@@ -112,8 +112,8 @@ def _through_the_stages(built: Built, sample: Sample) -> Lowered:
         program = stage.apply(program, Silent())
     exported = program.at(Level.EXPORTED)
     assert program.signature is not None and exported is not None
-    bench = Bench(built, program.signature, makings=makings(exported.ir, program.signature))
-    return Lowered(bench, runner.runner(program, Xla("cpu", options=UNOPTIMIZED)), program)
+    bench = Bench(built, program.signature, makings=trace_results(exported.ir, program.signature))
+    return Lowered(bench, runner.make_runner(program, Xla("cpu", options=UNOPTIMIZED)), program)
 
 
 def _compare(sample: Sample, lowered: Lowered) -> tuple[list[str], list[str]]:

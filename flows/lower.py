@@ -69,14 +69,14 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | d
 
 def _lower(place: Path, need: Need, limits: dict[str, Any], where: Slots | dict[str, Any]) -> JobResult:
     try:
-        own = _by_own_clock(limits, where)
+        own = _convert_deadline(limits, where)
     except InfraError as error:
         return watch.save_lost(place, error.outcome, *error.problems)
     with where.take(need) if isinstance(where, Slots) else slots.use_assigned() as environment:
         return ahead.join(place) or watch.lower(place, Limits(**own), environment)
 
 
-def _by_own_clock(limits: dict[str, Any], where: Slots | dict[str, Any]) -> dict[str, Any]:
+def _convert_deadline(limits: dict[str, Any], where: Slots | dict[str, Any]) -> dict[str, Any]:
     """Return the limits with the deadline by the clock of this process; a cluster worker gets it by the server's. Raises InfraError."""
     if isinstance(where, Slots) or limits["deadline"] is None:
         return limits
@@ -90,7 +90,7 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
     Jobs with no stored result are left to `lower_job`. page: key of the artifact that lists the taken jobs. where: as in `lower_job`.
     """
     log, taken = get_run_logger(), []
-    for result in attempts.take([from_plain(Prepared, one) for one in prepared], where, _by_own_clock(limits, where)["deadline"]):
+    for result in attempts.take([from_plain(Prepared, one) for one in prepared], where, _convert_deadline(limits, where)["deadline"]):
         taken.append(result)
         log.info("%s: %s, made by %s", result.id, result.outcome, pages.list_makers(result))
     prefect_artifacts.create_taken_page(taken, page)
@@ -149,7 +149,7 @@ def run_flow(run: Run, begun: Record, stop: Stop) -> tuple[int, str | None]:
     """
     cluster, lost, link = run.plan.cluster, 0, None
     try:
-        with server.ignoring_foreign_key(managed.get_used() is not None), server.share(cluster), revival.supervise(stop), stop.listening():
+        with server.ignore_foreign_key(managed.get_used() is not None), server.share(cluster), revival.supervise(stop), stop.listening():
             runner = runners.make(cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(run.plan.overrides), str(begun.folder), return_state=True)

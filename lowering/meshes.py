@@ -38,7 +38,7 @@ def find_unknown_axes(mesh: Axes, axes: Sequence[str | None], place: str) -> lis
 def find_groups(mesh: Axes, axes: Sequence[str]) -> list[list[int]]:
     """Return the groups of device ids that differ only along `axes`."""
     others = [axis for axis in mesh if axis not in axes]
-    return [[_device(mesh, {**dict(zip(others, rest, strict=True)), **dict(zip(axes, inner, strict=True))})
+    return [[_find_device(mesh, {**dict(zip(others, rest, strict=True)), **dict(zip(axes, inner, strict=True))})
              for inner in product(*(range(mesh[axis]) for axis in axes))]
             for rest in product(*(range(mesh[axis]) for axis in others))]
 
@@ -52,7 +52,7 @@ def format_sharding(mesh: Axes, dims: Sharding, rank: int) -> str:
     tiles = [mesh[axis] if axis is not None else 1 for axis in split]
     others = [axis for axis in mesh if axis not in used]
     copies = math.prod(mesh[axis] for axis in others)
-    devices = [_device(mesh, {**dict(zip(used, tile, strict=True)), **dict(zip(others, copy, strict=True))})
+    devices = [_find_device(mesh, {**dict(zip(used, tile, strict=True)), **dict(zip(others, copy, strict=True))})
                for tile in product(*(range(mesh[axis]) for axis in used)) for copy in product(*(range(mesh[axis]) for axis in others))]
     shape = [*tiles, copies] if copies > 1 else tiles
     last = " last_tile_dim_replicate" if copies > 1 else ""
@@ -72,7 +72,7 @@ def format_shardy(dims: Sharding, rank: int) -> str:
     return f"@mesh, [{parts}]"
 
 
-def _device(mesh: Axes, position: Mapping[str, int]) -> int:
+def _find_device(mesh: Axes, position: Mapping[str, int]) -> int:
     """Return the id of the device at a position."""
     number = 0
     for axis, size in mesh.items():

@@ -144,7 +144,7 @@ class MhloRunner(ModelRunner):
 
     def __call__(self, share_inputs: bool = True, share_outputs: bool = False, **kwargs: Any) -> Any:
         given = dict(declaration.list_tensors({**self.metadata.in_constants, **kwargs}))
-        values = runner.arguments(self._signature, self._weights, given)
+        values = runner.order_arguments(self._signature, self._weights, given)
         results: Sequence[torch.Tensor] = self._xla.run(self._text, values, runner.find_known_ints(self._signature, values))
         leaves = complete(self._signature, results, {**self._buffers, **given})
         return torch.utils._pytree.tree_unflatten(leaves, self.out_spec)

@@ -16,7 +16,7 @@ from lowering.errors import ConfigError, Mismatch, Problem, Refused, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.numerics import packaging
-from lowering.numerics.runner import runner
+from lowering.numerics.runner import make_runner
 from lowering.numerics.verification import Verification
 from lowering.numerics.verifier import Settings, verify
 from lowering.numerics.xla import Xla
@@ -188,7 +188,7 @@ class Lowered:
     @cached_property
     def _run(self) -> Any:
         self._device.hold({name: value for name, value in self.weights.items() if name not in self.buffers})
-        return runner(replace(self.program, weights={**self.weights, **self.buffers}), self._device)
+        return make_runner(replace(self.program, weights={**self.weights, **self.buffers}), self._device)
 
     @property
     def _built(self) -> Any:

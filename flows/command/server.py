@@ -53,7 +53,7 @@ def _print_status() -> int:
         print("no server runs: a run starts one, or shapeline server start")
         return UNEXPECTED
     print(_describe(found))
-    if not managed.answers(found):
+    if not managed.is_answering(found):
         print("it does not answer, or its version is not the installed one: the next run replaces it")
         return UNEXPECTED
     return OK

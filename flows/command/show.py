@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     if not found:
         raise ConfigError(Problem(str(folder), "has no IR: the job reached no level, or the IR of its run was removed", "run it again"))
     if options.level is None:
-        rows = [(stem, path.name, f"{levels.size(path):,}", f"{path.stat().st_size:,}") for stem, path in found.items()]
+        rows = [(stem, path.name, f"{levels.measure_text(path):,}", f"{path.stat().st_size:,}") for stem, path in found.items()]
         print("\n".join(render_table(("level", "file", "bytes of text", "bytes on disk"), rows)))
         return OK
     path = _choose_file(options.level, found)

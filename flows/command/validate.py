@@ -46,7 +46,7 @@ def _plan_all(options: argparse.Namespace) -> tuple[list[Plan], tuple[Problem, .
     folders = find_folders(options)
     choices = [f"suite={name}" for name in folders.names("suite")]
     choices.append(f"model=[{','.join(folders.names('model'))}]")
-    with compose.remembering():
+    with compose.remember_choices():
         for choice in reversed(choices):  # all models first: the suites then find theirs composed
             planned, problems = _plan_one([choice, *collect_overrides(options)])
             plans = planned + plans

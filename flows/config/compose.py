@@ -55,11 +55,11 @@ class _Remembered:
     files: dict[tuple[str | Path, ...], dict[Path, Any]] = field(default_factory=dict)
 
 
-_remembered: _Remembered | None = None  # set inside of `remembering`
+_remembered: _Remembered | None = None  # set inside of `remember_choices`
 
 
 @contextmanager
-def remembering() -> Iterator[None]:
+def remember_choices() -> Iterator[None]:
     """Compose equal choices, and each file of a group, once while the block runs. No file may change meanwhile."""
     global _remembered
     before, _remembered = _remembered, _Remembered()

@@ -93,16 +93,16 @@ def _make(kind: Any) -> Schema:
     if kind is Tree:
         return {"$ref": "#/$defs/tree"}
     if dataclasses.is_dataclass(kind):
-        return _or_later(_make_record(kind))
+        return _allow_later(_make_record(kind))
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_make(argument) for argument in arguments]}
     if origin is Literal:
-        return _or_later({"enum": list(arguments)})
+        return _allow_later({"enum": list(arguments)})
     if is_abstract(origin or kind, Sequence):
-        return _or_later({"type": "array", "items": _make(arguments[0]) if arguments else {}})
+        return _allow_later({"type": "array", "items": _make(arguments[0]) if arguments else {}})
     if is_abstract(origin or kind, Mapping):
-        return _or_later({"type": "object", "additionalProperties": _make(arguments[1]) if arguments else {}})
-    return _or_later(_SCALARS[kind]) if kind in _SCALARS else {}
+        return _allow_later({"type": "object", "additionalProperties": _make(arguments[1]) if arguments else {}})
+    return _allow_later(_SCALARS[kind]) if kind in _SCALARS else {}
 
 
 def make_record_schema(kind: Any) -> Schema:
@@ -129,14 +129,14 @@ def _make_record(kind: Any) -> Schema:
     described = read_fields(text, [field.name for field in dataclasses.fields(kind)])
     properties, required = {}, []
     for field in dataclasses.fields(kind):
-        properties[field.name] = _describe(_bound(_make(hints[field.name]), field), described.get(field.name, ""))
+        properties[field.name] = _describe(_add_bounds(_make(hints[field.name]), field), described.get(field.name, ""))
         if is_required(field):
             required.append(field.name)
     head = {"description": " ".join(text.split("\n\n")[0].split())} if text else {}
     return head | {"type": "object", "properties": properties, "additionalProperties": False} | ({"required": required} if required else {})
 
 
-def _bound(schema: Schema, field: dataclasses.Field[Any]) -> Schema:
+def _add_bounds(schema: Schema, field: dataclasses.Field[Any]) -> Schema:
     """Return the schema of a field with its bounds, which JSON Schema applies to numbers only."""
     bounds = field.metadata.get("bounds")
     if bounds is None:
@@ -160,7 +160,7 @@ def read_fields(docstring: str, names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _or_later(schema: Schema) -> Schema:
+def _allow_later(schema: Schema) -> Schema:
     return {"anyOf": [schema, _LATER]}
 
 

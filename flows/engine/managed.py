@@ -118,7 +118,7 @@ class Starting:
         try:
             found = server_state.read()
             if found is not None and found.is_alive:
-                if found.code == _digest_code() and _answers(found, self.password):
+                if found.code == _digest_code() and _is_answering(found, self.password):
                     self.url = found.url
                     return found
                 _replace(found, self.place)
@@ -179,8 +179,8 @@ def is_in_use() -> bool:
     return not _is_free(_prepare())
 
 
-def answers(found: Standing) -> bool:
-    return _answers(found, access.read_password() or "")
+def is_answering(found: Standing) -> bool:
+    return _is_answering(found, access.read_password() or "")
 
 
 def _prepare() -> Path:
@@ -254,7 +254,7 @@ def _end(found: Standing) -> None:
             time.sleep(TICK)
 
 
-def _answers(found: Standing, password: str) -> bool:
+def _is_answering(found: Standing, password: str) -> bool:
     """Return whether a living server answers. The password is sent only to a socket of this user."""
     if not server_state.is_own_port(found.port):
         return False

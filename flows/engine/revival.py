@@ -65,7 +65,7 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
                     server.server_process = process = server._run_uvicorn_command()
                 if process.pid != leashed:
                     leashed = process.pid
-                    leashes.enter_context(_leash(leashed))
+                    leashes.enter_context(_end_with_this_process(leashed))
             elif (used := managed.get_used()) is not None:
                 if (standing := used.found) is not None and not standing.is_alive:
                     if revived == REVIVALS:
@@ -93,7 +93,7 @@ def _restart(used: Starting, dead: Standing) -> Problem | None:
 
 
 @contextmanager
-def _leash(pid: int) -> Iterator[None]:
+def _end_with_this_process(pid: int) -> Iterator[None]:
     """Make process `pid` end when this process does, however it ends: Prefect's server would otherwise survive a kill -9."""
     holder = subprocess.Popen(["/bin/sh", "-c", 'read -r _; kill "$0"', str(pid)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               start_new_session=True)

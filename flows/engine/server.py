@@ -117,7 +117,7 @@ def _try_home(home: Path) -> None:
 
 
 @contextmanager
-def ignoring_foreign_key(own: bool = False) -> Iterator[None]:
+def ignore_foreign_key(own: bool = False) -> Iterator[None]:
     """Ignore PREFECT_API_KEY for the block unless a server is named: it is for another server, and makes calls to an embedded one slow.
 
     own: whether PREFECT_API_URL is the managed server's.

@@ -21,7 +21,7 @@ def read(run: Record) -> dict[str, Values]:
     for job in run.data["jobs"]:
         try:
             told = files.read(run.job_folder(job["id"]) / JOB)
-            flat = dict(_flat({"stages": told["stages"], **told["model"]}))
+            flat = dict(_flatten({"stages": told["stages"], **told["model"]}))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # the job was never prepared, or its record is damaged
         families.setdefault(job["model"], {})[job["id"]] = flat
@@ -34,9 +34,9 @@ def read(run: Record) -> dict[str, Values]:
     return found
 
 
-def _flat(data: Any, prefix: str = "") -> Any:
+def _flatten(data: Any, prefix: str = "") -> Any:
     if isinstance(data, Mapping):
         for key, value in data.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, data

@@ -64,7 +64,7 @@ def to_json(folder: Path) -> list[dict[str, Any]]:
     return [to_plain(level) for level in describe_files(folder)]
 
 
-def text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Return the text of an IR file, or an error line if the file is damaged. Raises OSError."""
     try:
         return text_files.read_text(path)
@@ -72,7 +72,7 @@ def text(path: Path) -> str:
         return f"{error}\n"
 
 
-def size(path: Path) -> int:
+def measure_text(path: Path) -> int:
     """Return the bytes of the text of an IR file, or of the file itself if it is damaged. Raises OSError."""
     try:
         return text_files.text_size(path)
@@ -100,6 +100,6 @@ def _normalize_python(text: str) -> str:
 
 
 def _measure(path: Path) -> LevelFile:
-    content = text(path)
+    content = read_text(path)
     digest = hashlib.sha256(normalize(content, text_files.text_suffix(path)).encode()).hexdigest()[:16]
-    return LevelFile(path.name.split(".", 1)[0], path.name, content.count("\n"), size(path), digest)
+    return LevelFile(path.name.split(".", 1)[0], path.name, content.count("\n"), measure_text(path), digest)

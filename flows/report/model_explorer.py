@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.report.dims import DimNames
 from lowering.ir import mlir
-from lowering.ir.annotations import modules, read_lines, values
+from lowering.ir.annotations import read_lines, read_modules, read_values
 from lowering.symbols.schema import SymbolRecord
 
 _LINE = re.compile(r'"-":(\d+):')
@@ -57,7 +57,7 @@ class _Graph:
     dims: DimNames = field(default_factory=DimNames)
 
     def __post_init__(self) -> None:
-        self.lines, self.values, self.modules = read_lines(self.text), values(self.text), modules(self.text)
+        self.lines, self.values, self.modules = read_lines(self.text), read_values(self.text), read_modules(self.text)
 
     def build(self, function: Any, names: Sequence[str], dims: Mapping[int, Mapping[int, str]]) -> Json:
         block = function.regions[0].blocks[0]
@@ -106,9 +106,9 @@ class _Graph:
         outputs = []
         for position, result in enumerate(results):
             self.sources[result] = (identifier, str(position))
-            outputs.append({"id": str(position), "attrs": list(_pairs({"tensor_shape": self._describe(result)}))})
+            outputs.append({"id": str(position), "attrs": list(_list_pairs({"tensor_shape": self._describe(result)}))})
         shortened = {key: value if len(value) <= _SHORT else f"{value[:_SHORT]}…" for key, value in attributes.items()}
-        self.nodes.append({"id": identifier, "label": label, "namespace": namespace, "attrs": list(_pairs(shortened)),
+        self.nodes.append({"id": identifier, "label": label, "namespace": namespace, "attrs": list(_list_pairs(shortened)),
                            "incomingEdges": edges, "outputsMetadata": outputs,
                            "subgraphIds": [attributes["callee"].removeprefix("@")] if label == "func.call" else []})
 
@@ -119,5 +119,5 @@ class _Graph:
         return f"{match[1]}[{', '.join(self.dims.find(value))}]" if match else text
 
 
-def _pairs(values: Mapping[str, str]) -> Iterator[Json]:
+def _list_pairs(values: Mapping[str, str]) -> Iterator[Json]:
     return ({"key": key, "value": value} for key, value in values.items())

@@ -57,7 +57,7 @@ class Bounds:
 
     def find(self, expression: sympy.Expr) -> sympy.Expr | None:
         """Return the largest value of an expression while no count exceeds its capacity; None if no form of it is known."""
-        return _bound(expression, self.capacities, self._is_nonnegative)
+        return _find_bound(expression, self.capacities, self._is_nonnegative)
 
     def largest(self, expression: sympy.Expr) -> int | None:
         """Return the largest value of an expression over the ranges of its symbols; None where it has none."""
@@ -80,7 +80,7 @@ class Bounds:
             return True
         if not isinstance(condition, sympy.Le | sympy.Lt):
             return False
-        bound = _bound(sympy.expand(condition.lhs - condition.rhs), self.derived, lambda part: part in self.derived)
+        bound = _find_bound(sympy.expand(condition.lhs - condition.rhs), self.derived, lambda part: part in self.derived)
         if bound is None:
             return False
         upper = bound_sympy(sympy.expand(bound), ranges).upper
@@ -95,9 +95,10 @@ class Bounds:
         return bool(bound_sympy(expression, self._ranges(expression)).lower >= 0)
 
 
-def _bound(expression: sympy.Expr, known: Mapping[sympy.Symbol, sympy.Expr], is_nonnegative: Callable[[Any], bool]) -> sympy.Expr | None:
+def _find_bound(expression: sympy.Expr, known: Mapping[sympy.Symbol, sympy.Expr],
+                is_nonnegative: Callable[[Any], bool]) -> sympy.Expr | None:
     def bound(part: sympy.Expr) -> sympy.Expr | None:
-        return _bound(part, known, is_nonnegative)
+        return _find_bound(part, known, is_nonnegative)
 
     if not free_unbacked_symbols(expression):
         return expression

@@ -77,7 +77,7 @@ class _Rewriting:
         replaced = []
         for node in list(self._graph.nodes):
             if node.op == "call_function" and self._is_touched(node):
-                self._step(node)
+                self._rewrite_or_explain(node)
                 replaced.append(node)
         if self._problems:
             raise Unsupported(list(dict.fromkeys(self._problems)))
@@ -94,7 +94,7 @@ class _Rewriting:
     def _is_touched(self, node: Node) -> bool:
         return _is_for_rules(node) or any(each in self._values for each in node.all_input_nodes)
 
-    def _step(self, node: Node) -> None:
+    def _rewrite_or_explain(self, node: Node) -> None:
         self._node = node
         if any(self._values.get(each) is _REFUSED for each in node.all_input_nodes):
             self._values[node] = _REFUSED
@@ -105,10 +105,10 @@ class _Rewriting:
             target: Any = node.target
             name = str(target) if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
             said = str(reason) if isinstance(reason, NoRule) else f"its rule fails: {type(reason).__name__}: {reason}".splitlines()[0]
-            self._problems.append(Problem(f"{name}{self._at()}", said))
+            self._problems.append(Problem(f"{name}{self._describe_line()}", said))
             self._values[node] = _REFUSED
 
-    def _at(self) -> str:
+    def _describe_line(self) -> str:
         line = source_lines.find_model_line(self._node)
         return f" at {line}" if line else ""
 
@@ -132,10 +132,10 @@ class _Rewriting:
         for size in decided.values():
             if _is_symbol(size) and size not in self._bounds.capacities:
                 self._set_capacity(size, rule.bound(node, self._read_shape) if rule.bound else None)
-        tracing = Tracing(node, lambda each: self._values.get(each, each), self._length, lambda size: self._count(size, decided))
+        tracing = Tracing(node, lambda each: self._values.get(each, each), self._find_capacity, lambda size: self._count(size, decided))
         made = tracing.sort_out(list(self._insert(lambda *values: tracing.run(rule.rule, *values), tracing.inputs)))
         for text, condition in made.checks:
-            self._checks.setdefault(text + self._at(), condition)
+            self._checks.setdefault(text + self._describe_line(), condition)
         for place, size in decided.items():
             count = made.counts.get(place)
             if count is None and isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
@@ -209,7 +209,7 @@ class _Rewriting:
         line = source_lines.find_model_line(self._node)
         return line is not None and f"/{line.file}:{line.line}".endswith(f"/{place}")
 
-    def _length(self, size: sympy.Expr) -> Any:
+    def _find_capacity(self, size: sympy.Expr) -> Any:
         """Return the capacity of a size as an int or a node."""
         capacity = self._bounds.find(size)
         if capacity is not None:
@@ -236,13 +236,13 @@ class _Rewriting:
     def _bind(self, size: sympy.Expr, count: Node) -> None:
         """Take a count as the value of a symbol, or check it against the size that torch takes it to be equal to."""
         if not _is_symbol(size) or size in self._counts:
-            self._equal.append((count, size, self._at()))
+            self._equal.append((count, size, self._describe_line()))
             return
         self._counts[size] = count
         capacity = self._bounds.capacities.get(size)
         if capacity is not None and capacity != self._bounds.derived.get(size):
             (check,) = self._insert(lambda value, most: (value <= most,), [count, self._lengths.node(sympy.expand(capacity))])
-            self._checks.setdefault(f"{size} must be at most its capacity {capacity}{self._at()}", check)
+            self._checks.setdefault(f"{size} must be at most its capacity {capacity}{self._describe_line()}", check)
 
     def _insert(self, run: Callable[..., Any], inputs: list[Any]) -> Any:
         """Trace a function of nodes and ints, insert its calls before the current node, and return its results."""

@@ -85,21 +85,21 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.Tensor)
 
 
-def factors(walk: Walk, node: Any) -> tuple[float, list[Node]]:
+def split_product(walk: Walk, node: Any) -> tuple[float, list[Node]]:
     """Take a product apart: the product of its constants, and its tensors."""
     if isinstance(node, int | float):
         return float(node), []
     if (arguments := walk.enter(node, *_MULTIPLY)) is not None:
-        pairs = [factors(walk, argument) for argument in arguments]
+        pairs = [split_product(walk, argument) for argument in arguments]
         return pairs[0][0] * pairs[1][0], pairs[0][1] + pairs[1][1]
     if isinstance(node, Node) and node.target in _DIVIDE and isinstance(node.args[1], int | float) and node.args[1]:
         walk.inner.add(node)
-        number, tensors = factors(walk, node.args[0])
+        number, tensors = split_product(walk, node.args[0])
         return number / float(node.args[1]), tensors
     return 1.0, [node]
 
 
-def terms(walk: Walk, node: Any) -> tuple[Any, Any] | None:
+def split_sum(walk: Walk, node: Any) -> tuple[Any, Any] | None:
     """Return the two terms of an addition without `alpha`."""
     if isinstance(node, Node) and node.kwargs.get("alpha", 1) != 1:
         return None
@@ -107,7 +107,7 @@ def terms(walk: Walk, node: Any) -> tuple[Any, Any] | None:
     return (found[0], found[1]) if found is not None and len(found) == 2 else None
 
 
-def orders(pair: tuple[Any, Any] | None) -> Iterator[tuple[Any, Any]]:
+def iterate_orders(pair: tuple[Any, Any] | None) -> Iterator[tuple[Any, Any]]:
     """Iterate over both orders of the operands of a commutative op."""
     if pair is not None:
         yield pair

@@ -8,7 +8,18 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from lowering.composites.matches import Match, Walk, aten, factors, get_rank, is_close, is_tensor, is_used_inside, orders, terms
+from lowering.composites.matches import (
+    Match,
+    Walk,
+    aten,
+    get_rank,
+    is_close,
+    is_tensor,
+    is_used_inside,
+    iterate_orders,
+    split_product,
+    split_sum,
+)
 
 _VIEWS = (aten.reshape.default, aten.view.default)
 
@@ -17,7 +28,7 @@ def rms_norm(root: Node) -> Match | None:
     """Match `weight * (x * rsqrt(mean(x ** 2, -1) + eps))`, with casts to float32 and back, and the same without a weight."""
     if root.target is not aten.mul.Tensor:
         return None
-    for weight, normalized in orders((root.args[0], root.args[1])):
+    for weight, normalized in iterate_orders((root.args[0], root.args[1])):
         walk = Walk(root)
         if is_tensor(weight) and get_rank(weight) == 1:
             found = _match_normalization(walk, walk.strip_casts(normalized))
@@ -31,7 +42,7 @@ def rms_norm(root: Node) -> Match | None:
 
 
 def _has_width(weight: Node, normalized: Node) -> bool:
-    return _equal(weight.meta["val"].shape[0], normalized.meta["val"].shape[-1])
+    return _are_equal(weight.meta["val"].shape[0], normalized.meta["val"].shape[-1])
 
 
 def _is_scaled(user: Node) -> bool:
@@ -44,21 +55,21 @@ def _is_scaled(user: Node) -> bool:
 def _match_normalization(walk: Walk, node: Any) -> tuple[Node, float] | None:
     """Return x and eps of `x * rsqrt(mean(x ** 2, -1) + eps)`."""
     product = walk.enter(node, aten.mul.Tensor)
-    for value, inverse in orders((product[0], product[1]) if product else None):
+    for value, inverse in iterate_orders((product[0], product[1]) if product else None):
         root = walk.enter(inverse, aten.rsqrt.default)
-        for mean, eps in orders(terms(walk, root[0]) if root else None):
+        for mean, eps in iterate_orders(split_sum(walk, root[0]) if root else None):
             if not isinstance(eps, int | float) or not isinstance(mean, Node) or mean.target is not aten.mean.dim:
                 continue
             if list(mean.args[1]) not in ([-1], [get_rank(mean.args[0]) - 1]) or mean.args[2:] != (True,):  # type: ignore[arg-type]
                 continue
             walk.inner.add(mean)
-            squared = _square(walk, mean.args[0])
+            squared = _match_square(walk, mean.args[0])
             if squared is not None and squared is value:
                 return walk.strip_casts(value) if is_used_inside(value, walk.inner | {walk.root}) else value, float(eps)
     return None
 
 
-def _square(walk: Walk, node: Any) -> Any:
+def _match_square(walk: Walk, node: Any) -> Any:
     """Return x of `x ** 2` or `x * x`."""
     power = walk.enter(node, aten.pow.Tensor_Scalar)
     if power is not None:
@@ -72,10 +83,10 @@ def _square(walk: Walk, node: Any) -> Any:
 def rope(root: Node) -> Match | None:
     """Match `x * cos + rotate_half(x) * sin`, where rotate_half is `cat((-x[..., d/2:], x[..., :d/2]), -1)`."""
     walk = Walk(root)
-    for plain, rotated in orders(terms(walk, root)):
+    for plain, rotated in iterate_orders(split_sum(walk, root)):
         first, second = walk.enter(plain, aten.mul.Tensor), walk.enter(rotated, aten.mul.Tensor)
-        for x, cos in orders((first[0], first[1]) if first else None):
-            for half, sin in orders((second[0], second[1]) if second else None):
+        for x, cos in iterate_orders((first[0], first[1]) if first else None):
+            for half, sin in iterate_orders((second[0], second[1]) if second else None):
                 if is_tensor(cos) and is_tensor(sin) and _rotate_half(walk, half) is x:
                     return walk.match({"input": x, "cos": cos, "sin": sin}, {"form": "rotate_half"})
     return None
@@ -99,11 +110,11 @@ def _rotate_half(walk: Walk, node: Any) -> Node | None:
 def gelu(root: Node) -> Match | None:
     """Match `x * 0.5 * (1 + erf(x / sqrt(2)))`, and the form with tanh."""
     walk = Walk(root)
-    number, tensors = factors(walk, root)
+    number, tensors = split_product(walk, root)
     if not is_close(number, 0.5) or len(tensors) != 2:
         return None
-    for x, gate in orders((tensors[0], tensors[1])):
-        for one, bent in orders(terms(walk, gate)):
+    for x, gate in iterate_orders((tensors[0], tensors[1])):
+        for one, bent in iterate_orders(split_sum(walk, gate)):
             if one != 1:
                 continue
             for op, approximate in ((aten.erf.default, "none"), (aten.tanh.default, "tanh")):
@@ -114,15 +125,15 @@ def gelu(root: Node) -> Match | None:
 
 
 def _gelu_argument(walk: Walk, node: Any, x: Node, approximate: str) -> bool:
-    scale, tensors = factors(walk, node)
+    scale, tensors = split_product(walk, node)
     if approximate == "none":
         return is_close(scale, math.sqrt(0.5)) and tensors == [x]
     if not is_close(scale, math.sqrt(2 / math.pi)) or len(tensors) != 1:
         return False
-    for plain, cubed in orders(terms(walk, tensors[0])):
+    for plain, cubed in iterate_orders(split_sum(walk, tensors[0])):
         if plain is not x or not isinstance(cubed, Node):
             continue
-        factor, powers = factors(walk, cubed)
+        factor, powers = split_product(walk, cubed)
         power = walk.enter(powers[0], aten.pow.Tensor_Scalar) if len(powers) == 1 else None
         if is_close(factor, 0.044715) and (powers == [x, x, x] or (power is not None and power[0] is x and power[1] == 3)):
             return True
@@ -133,7 +144,7 @@ def silu(root: Node) -> Match | None:
     """Match `x * sigmoid(x)`."""
     walk = Walk(root)
     product = walk.enter(root, aten.mul.Tensor)
-    for x, gate in orders((product[0], product[1]) if product else None):
+    for x, gate in iterate_orders((product[0], product[1]) if product else None):
         bent = walk.enter(gate, aten.sigmoid.default)
         if bent is not None and bent[0] is x:
             return walk.match({"self": x}, {})
@@ -150,11 +161,11 @@ def attention(root: Node) -> Match | None:
     if softmax is None or softmax[1] not in (-1, 3):
         return None
     mask, scores = None, walk.strip_casts(softmax[0])
-    for found, other in orders(terms(walk, scores)):
-        if is_tensor(found) and is_tensor(other) and factors(Walk(root), found)[1][0].target is aten.matmul.default:
+    for found, other in iterate_orders(split_sum(walk, scores)):
+        if is_tensor(found) and is_tensor(other) and split_product(Walk(root), found)[1][0].target is aten.matmul.default:
             scores, mask = found, other
             break
-    scale, tensors = factors(walk, scores)
+    scale, tensors = split_product(walk, scores)
     product = walk.enter(tensors[0], aten.matmul.default) if len(tensors) == 1 else None
     if product is None:
         return None
@@ -203,9 +214,10 @@ def _match_repeated(walk: Walk, node: Any) -> Node | None:
         return None
     before, after = lifted[0].meta["val"].shape, node.meta["val"].shape
     is_repeated = isinstance(before[1], int) and isinstance(after[1], int) and after[1] % before[1] == 0
-    return lifted[0] if is_repeated and _equal(before[0], after[0]) and _equal(before[2], after[2]) and before[3] == after[3] else None
+    return (lifted[0] if is_repeated and _are_equal(before[0], after[0]) and _are_equal(before[2], after[2]) and before[3] == after[3]
+            else None)
 
 
-def _equal(left: int | torch.SymInt, right: int | torch.SymInt) -> bool:
+def _are_equal(left: int | torch.SymInt, right: int | torch.SymInt) -> bool:
     """Compare two sizes without a guard."""
     return str(left) == str(right)

@@ -41,7 +41,7 @@ def _build(name: str, sources: Sequence[Path], flags: Sequence[str], include: Se
         cause = f"CXX={wanted} does not exist" if wanted else "no C++ compiler was found"
         fix = "install g++ or clang++, or name a built .so under libraries"
         raise LoadError(Problem(f"library '{name}'", f"cannot be built: {cause}", fix))
-    folder = cache() / compute_digest(compiler, sources, flags)
+    folder = find_cache() / compute_digest(compiler, sources, flags)
     library = folder / f"{sources[0].stem}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:  # jobs of a suite share libraries: one builds, the others wait
@@ -51,7 +51,7 @@ def _build(name: str, sources: Sequence[Path], flags: Sequence[str], include: Se
     return library
 
 
-def cache() -> Path:
+def find_cache() -> Path:
     """Return the folder of built libraries: `$XDG_CACHE_HOME/shapeline/libraries`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shapeline" / "libraries"
 

@@ -39,12 +39,12 @@ class Call:
     def attribute(self, target: str, operator: Any) -> ir.Attribute:
         """Return the attributes that the custom call needs in addition to its operands and result types."""
         name, overload = self.schema.name, self.schema.overload_name
-        config = {"op": _string_attribute(name), "overload": _string_attribute(overload), "arguments": ir.DictAttr.get(self.arguments)}
+        config = {"op": _make_string(name), "overload": _make_string(overload), "arguments": ir.DictAttr.get(self.arguments)}
         held = {
-            "target": _string_attribute(target),
+            "target": _make_string(target),
             "config": ir.DictAttr.get(config),
             "has_side_effect": ir.BoolAttr.get(has_side_effect(self.schema)),
-            "written": _integers_attribute(self.written),
+            "written": _make_integers(self.written),
         }
         if DIMS in operator.attributes:
             held[DIMS] = operator.attributes[DIMS]
@@ -73,7 +73,7 @@ def encode(schema: Any, operator: Any) -> Call:
             cause = f"argument '{formal.name}' ({formal.real_type}) cannot be encoded as an attribute: {error}"
             call.problems.append(Problem("", cause, f"pass it as a tensor, number or string; schema: {schema}"))
             continue
-        call.arguments[formal.name] = ir.DictAttr.get({"position": _integer_attribute(position), **entry})
+        call.arguments[formal.name] = ir.DictAttr.get({"position": _make_integer(position), **entry})
         if _is_written(formal):
             call.written += range(first, len(call.operands))
     return call
@@ -96,7 +96,7 @@ def _encode_argument(call: Call, value: Any, type_: Any) -> dict[str, ir.Attribu
     if made in CONSTANTS:
         return {"value": _encode_constant(value.owner, type_)}
     if str(value.type).startswith(OPERANDS):
-        return {"operand": _integer_attribute(_add_operand(call, value))}
+        return {"operand": _make_integer(_add_operand(call, value))}
     raise Formless(f"a {value.type} made by {made}")
 
 
@@ -106,28 +106,28 @@ def _encode_list(call: Call, elements: Sequence[Any], type_: Any) -> dict[str, i
         for element, name in zip(elements, made, strict=True):
             if name != "torch.constant.none" and not str(element.type).startswith(OPERANDS):
                 raise Formless(f"a list with a {element.type}")
-        return {"operands": _integers_attribute([-1 if name == "torch.constant.none" else _add_operand(call, element)
+        return {"operands": _make_integers([-1 if name == "torch.constant.none" else _add_operand(call, element)
                                        for element, name in zip(elements, made, strict=True)])}
     values = [element.owner.attributes["value"].value for element in elements]
     match type_.kind():
         case "FloatType":
-            return {"value": _dense_attribute([repr(float(value)) for value in values], "f64")}
+            return {"value": _make_dense([repr(float(value)) for value in values], "f64")}
         case "IntType" | "SymIntType" | "BoolType":
-            return {"value": _integers_attribute([int(value) for value in values])}
+            return {"value": _make_integers([int(value) for value in values])}
         case "StringType":
-            return {"value": ir.DictAttr.get({str(index): _string_attribute(value) for index, value in enumerate(values)})}
+            return {"value": ir.DictAttr.get({str(index): _make_string(value) for index, value in enumerate(values)})}
     raise Formless(f"a list of {type_}")
 
 
 def _encode_constant(owner: Any, type_: Any) -> ir.Attribute:
     value = owner.attributes["value"].value
     if owner.name in ("torch.constant.str", "torch.constant.device"):
-        return _string_attribute(value)
+        return _make_string(value)
     if owner.name == "torch.constant.bool":
         return ir.BoolAttr.get(bool(value))
     if owner.name == "torch.constant.float" or type_.kind() == "FloatType":
         return ir.FloatAttr.get(ir.F64Type.get(), float(value))
-    return _string_attribute(_CODES[value]) if type_.kind() == "ScalarTypeType" else _integer_attribute(value)
+    return _make_string(_CODES[value]) if type_.kind() == "ScalarTypeType" else _make_integer(value)
 
 
 def _add_operand(call: Call, value: Any) -> int:
@@ -152,18 +152,18 @@ def _strip_optional(type_: Any) -> Any:
     return type_
 
 
-def _string_attribute(value: str) -> ir.Attribute:
+def _make_string(value: str) -> ir.Attribute:
     return ir.StringAttr.get(value)
 
 
-def _integer_attribute(value: int) -> ir.Attribute:
+def _make_integer(value: int) -> ir.Attribute:
     return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
 
 
-def _integers_attribute(values: Sequence[int]) -> ir.Attribute:
-    return _dense_attribute([str(value) for value in values], "i64")
+def _make_integers(values: Sequence[int]) -> ir.Attribute:
+    return _make_dense([str(value) for value in values], "i64")
 
 
-def _dense_attribute(values: Sequence[str], element: str) -> ir.Attribute:
+def _make_dense(values: Sequence[str], element: str) -> ir.Attribute:
     # XLA's FFI and portable artifacts both take tensors of rank 1 here; neither takes an array attribute.
     return ir.Attribute.parse(f"dense<[{', '.join(values)}]> : tensor<{len(values)}x{element}>")

@@ -98,8 +98,8 @@ def restore(captured: ExportedProgram, calls: list[Call]) -> None:
             found.setdefault(node.args[1], []).append(node)
     inner = [node for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)
              if node.target is _LEAVE and node.graph is not graph]  # fmt: skip
-    refused = [_problem(calls[node.args[1]], node, "is called in a branch or loop") for node in inner]  # type: ignore[index]
-    refused += [_problem(calls[number], nodes[-1], calls[number].cause) for number, nodes in found.items() if calls[number].cause]
+    refused = [_report(calls[node.args[1]], node, "is called in a branch or loop") for node in inner]  # type: ignore[index]
+    refused += [_report(calls[number], nodes[-1], calls[number].cause) for number, nodes in found.items() if calls[number].cause]
     if refused:
         raise Unsupported(list(dict.fromkeys(refused)))
     for number, nodes in found.items():
@@ -133,7 +133,7 @@ def _replace(graph: Graph, call: Call, nodes: list[Node]) -> None:
             node.replace_all_uses_with(result)
 
 
-def _problem(call: Call, node: Node, cause: str) -> Problem:
+def _report(call: Call, node: Node, cause: str) -> Problem:
     line = source_lines.find_fx_line(node)
     place = f"autograd.Function '{call.function.__qualname__}'"
     where = f"{place} at {line}" if line else place

@@ -59,14 +59,14 @@ def decompose(module: GraphModule, choose: Choose, specialized: list[Specialized
         decomposition = choose(node)
         if decomposition is None:
             continue
-        static = _static_symbols(node.graph)
+        static = _list_static_symbols(node.graph)
         try:
             traced = _trace_once(node, decomposition, traces)
         except Exception as error:  # noqa: BLE001 - torch's decompositions raise all kinds where they do not know dynamic sizes
             refused.append(_make_problem(node, error))
             continue
         if specialized is not None:
-            found = _static_symbols(node.graph)
+            found = _list_static_symbols(node.graph)
             specialized += [Specialized(symbol, found[symbol], _describe_node(node)) for symbol in found if symbol not in static]
         counts[str(node.target)] = counts.get(str(node.target), 0) + 1
         pending += _replace(node.graph, node, traced)
@@ -88,16 +88,16 @@ def _describe_node(node: Node) -> str:
     return f"{node.target} at {line}" if line else str(node.target)
 
 
-def _static_symbols(graph: Graph) -> dict[str, int]:
+def _list_static_symbols(graph: Graph) -> dict[str, int]:
     """Return the symbols that are specialized to numbers so far, by torch's names."""
-    env = getattr(_fake_mode(graph), "shape_env", None)
+    env = getattr(_find_fake_mode(graph), "shape_env", None)
     replaced = env.replacements if env is not None else {}
     return {str(symbol): int(value) for symbol, value in replaced.items() if value.is_Integer}
 
 
 def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
     """Replace `node` by the nodes of `traced`, a function of the node's inputs. Return the new calls, which may need decomposing too."""
-    result, created = _copy(graph, node, traced, _inputs(node))
+    result, created = _copy(graph, node, traced, _list_inputs(node))
     target = node.target
     _rewire(graph, node, result)
     return [inner for inner in created if inner.op == "call_function" and inner.target is not target]
@@ -134,26 +134,26 @@ def _adopt(graph: Graph, attribute: Node, traced: Graph) -> list[Node]:
     return [inner for part in cleanup.bodies(body) for inner in cleanup.calls(part)]
 
 
-def _inputs(node: Node) -> list[Node]:
+def _list_inputs(node: Node) -> list[Node]:
     return [leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, Node)]
 
 
 def _trace_once(node: Node, decomposition: Decomposition, traces: dict[Hashable, Graph]) -> Graph:
     """Return the graph of `decomposition` on the node's arguments, taken from `traces` if an equal one is there."""
-    key = _key(node, decomposition)
+    key = _make_key(node, decomposition)
     if key in traces:
         return traces[key]
     traced = _trace(node, decomposition)
     values = [inner.meta.get("val") for inner in traced.nodes if inner.op == "call_function"]
     has_bodies = any(inner.op == "get_attr" for inner in traced.nodes)  # a body belongs to one node only
-    if not has_bodies and not _list_unbacked(values) - _list_unbacked([value.meta["val"] for value in _inputs(node)]):
+    if not has_bodies and not _list_unbacked(values) - _list_unbacked([value.meta["val"] for value in _list_inputs(node)]):
         traces[key] = traced  # if it made sizes from data, a second use would get the same sizes
     return traced
 
 
 def _trace(node: Node, decomposition: Decomposition) -> Graph:
     leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
-    inputs = _inputs(node)
+    inputs = _list_inputs(node)
 
     def call(*values: Any) -> Any:
         given = iter(values)
@@ -162,7 +162,7 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
         result = decomposition(*args, **kwargs)
         return tuple(result) if isinstance(result, tuple) else result  # FX would record a call of a named tuple's class
 
-    return trace(call, inputs, _fake_mode(node.graph))
+    return trace(call, inputs, _find_fake_mode(node.graph))
 
 
 def trace(call: Callable[..., Any], inputs: list[Node], mode: Any) -> Graph:
@@ -194,13 +194,13 @@ def _unwrap(tensor: FunctionalTensor) -> torch.Tensor:
     return torch._from_functional_tensor(tensor.elem)
 
 
-def _key(node: Node, decomposition: Decomposition) -> Hashable:
+def _make_key(node: Node, decomposition: Decomposition) -> Hashable:
     """Return a key that is equal for nodes whose decompositions are equal graphs.
 
     It holds all that tracing can see of the arguments, and which of them are the same node.
     """
     leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
-    inputs = _inputs(node)
+    inputs = _list_inputs(node)
     types = tuple((inputs.index(leaf), _describe_type(leaf.meta["val"])) if isinstance(leaf, Node) else _describe_type(leaf)
                   for leaf in leaves)
     return decomposition, node.target, spec, types
@@ -208,7 +208,7 @@ def _key(node: Node, decomposition: Decomposition) -> Hashable:
 
 def _describe_type(value: Any) -> Hashable:
     if isinstance(value, torch.Tensor):
-        return value.dtype, value.device, value.requires_grad, _sizes((*value.shape, *value.stride(), value.storage_offset()))
+        return value.dtype, value.device, value.requires_grad, _read_sizes((*value.shape, *value.stride(), value.storage_offset()))
     if isinstance(value, list | tuple):
         return tuple(map(_describe_type, value))
     if isinstance(value, float):
@@ -216,7 +216,7 @@ def _describe_type(value: Any) -> Hashable:
     return type(value), value.node.expr if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) else repr(value)
 
 
-def _sizes(sizes: Any) -> Hashable:
+def _read_sizes(sizes: Any) -> Hashable:
     return tuple(size.node.expr if isinstance(size, torch.SymInt) else size for size in sizes)
 
 
@@ -228,7 +228,7 @@ def _is_sized(value: Any) -> bool:
     return isinstance(value, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
-def _fake_mode(graph: Graph) -> Any:
+def _find_fake_mode(graph: Graph) -> Any:
     """Return the mode of the graph's fake tensors. An op that takes only sizes must create its tensors in it too."""
     values = (leaf for node in graph.nodes for leaf in pytree.tree_leaves(node.meta.get("val")))
     return next((value.fake_mode for value in values if isinstance(value, torch._subclasses.FakeTensor)), nullcontext())

@@ -39,7 +39,7 @@ def build_dynamic_shapes(model: Model, arguments: Mapping[str, Any] | None = Non
             if dim is None:
                 dims[position] = Dim.AUTO
             elif isinstance(dim, Affine) and may_narrow:
-                dims[position] = _hint(dim, model.symbols[dim.symbol])
+                dims[position] = _make_hint(dim, model.symbols[dim.symbol])
             elif isinstance(dim, Affine):
                 dims[position] = _derive(roots[dim.symbol], dim.scale * model.symbols[dim.symbol].multiple_of, dim.offset)
         shapes[name] = dims or None
@@ -85,7 +85,7 @@ def _make_root(name: str, symbol: Symbol) -> Any:
     return Dim(name if symbol.multiple_of == 1 else PHANTOM + name, min=least, max=most)
 
 
-def _hint(dim: Affine, symbol: Symbol) -> Any:
+def _make_hint(dim: Affine, symbol: Symbol) -> Any:
     """Return a dim with the range of an expression of a symbol."""
     most = None if symbol.max is None else dim.scale * symbol.largest(symbol.max) + dim.offset
     return Dim.DYNAMIC(min=dim.scale * symbol.smallest + dim.offset, max=most)

@@ -52,7 +52,7 @@ def read_signature(exported: Exported, model: Model) -> Signature:
     arguments = list_arguments(program, names)
     results = mark_states(arguments, tuple(list_results(program, names, exported.extra)), model)
     guards = dict.fromkeys([*list_guards(program, names, exported.assumed), *exported.deferred])
-    return Signature(arguments, results, _bounds(program, model, names), tuple(guards))
+    return Signature(arguments, results, _find_bounds(program, model, names), tuple(guards))
 
 
 def list_arguments(program: ExportedProgram, names: Names) -> tuple[Argument, ...]:
@@ -60,14 +60,14 @@ def list_arguments(program: ExportedProgram, names: Names) -> tuple[Argument, ..
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     given = input_names(program)
     return tuple(
-        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), _argument_name(spec, given),  # type: ignore[arg-type]
+        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), _name_argument(spec, given),  # type: ignore[arg-type]
                  *_describe_argument(placeholders[spec.arg.name], names))
         for spec in program.graph_signature.input_specs
         if not isinstance(spec.arg, ConstantArgument)
     )
 
 
-def _argument_name(spec: InputSpec, names: Mapping[str, str]) -> str:
+def _name_argument(spec: InputSpec, names: Mapping[str, str]) -> str:
     """Return the FQN of a weight, or the name by which the user passes an input (see `input_names`)."""
     return spec.target if spec.kind in _WEIGHT_KINDS and spec.target else names.get(str(spec.arg.name), str(spec.arg.name))
 
@@ -79,7 +79,7 @@ def _describe_argument(value: Any, names: Names) -> tuple[str, tuple[int | str, 
     return (*describe_type(value, names), None)
 
 
-def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, Bound]:
+def _find_bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, Bound]:
     bounds = {name: Bound(symbol.min, symbol.max, symbol.multiple_of) for name, symbol in model.symbols.items()}
     for expression, interval in program.range_constraints.items():
         named = sympy.sympify(expression).subs(names)

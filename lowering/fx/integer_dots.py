@@ -112,19 +112,19 @@ def _match_convolution(node: Node) -> tuple[Any, tuple[Any, ...]] | None:
 
 def _match_shifted(node: Node) -> tuple[Node, Node] | None:
     """Return int8 x and y of `_int_mm((x.to(int32) + 128).to(uint8), y) - y.sum(0, keepdim=True, dtype=int32) * 128`, or None."""
-    product, correction = _arguments(node, aten.sub.Tensor, 2) or (None, None)
-    shifted, right = _arguments(product, aten._int_mm.default, 2) or (None, None)
-    total = _arguments(correction, aten.mul.Tensor, 2)
-    left = _arguments(_cast(shifted, torch.uint8), aten.add.Tensor, 2)
+    product, correction = _read_arguments(node, aten.sub.Tensor, 2) or (None, None)
+    shifted, right = _read_arguments(product, aten._int_mm.default, 2) or (None, None)
+    total = _read_arguments(correction, aten.mul.Tensor, 2)
+    left = _read_arguments(_cast(shifted, torch.uint8), aten.add.Tensor, 2)
     source = _cast(left[0], torch.int32) if left is not None and left[1] == integer_products.OFFSET else None
     if source is None or source.meta["val"].dtype is not torch.int8 or total is None or total[1] != integer_products.OFFSET:
         return None
-    summed = _arguments(total[0], aten.sum.dim_IntList, 3)
+    summed = _read_arguments(total[0], aten.sum.dim_IntList, 3)
     is_same = summed is not None and summed[0] is right and list(summed[1]) == [0] and summed[2] is True
     return (source, right) if is_same and right.meta["val"].dtype is torch.int8 and total[0].meta["val"].dtype is torch.int32 else None
 
 
-def _arguments(node: Any, target: Any, count: int) -> tuple[Any, ...] | None:
+def _read_arguments(node: Any, target: Any, count: int) -> tuple[Any, ...] | None:
     """Return the arguments of a node that calls `target` with `count` of them, or None."""
     return node.args if isinstance(node, Node) and node.target is target and len(node.args) == count else None
 

@@ -159,14 +159,14 @@ def _drop_size_assertions(program: ExportedProgram, graph: Graph) -> None:
     graph.eliminate_dead_code()
     for node in [node for node in graph.nodes if node.target is operator.eq]:
         mask = _find_counted_mask(node.args[0])
-        if mask is not None and mask is _find_counted_mask(node.args[1]) and _only_asserts(node):
+        if mask is not None and mask is _find_counted_mask(node.args[1]) and _is_only_asserted(node):
             _erase_with_users(graph, [node])
     for read in [node for node in graph.nodes if _is_masked_read(node)]:
         sizes = list(read.users)
         conditions = [user for size in sizes for user in size.users]
-        limit = _most_selected(read)
+        limit = _count_most_selected(read)
         if all(size.target is aten.sym_size.int for size in sizes) and \
-                all(_is_always_true(condition, limit) and _only_asserts(condition) for condition in conditions):
+                all(_is_always_true(condition, limit) and _is_only_asserted(condition) for condition in conditions):
             _erase_with_users(graph, conditions)
             for node in [*sizes, read]:
                 graph.erase_node(node)
@@ -186,7 +186,7 @@ def _find_counted_mask(size: Any) -> Node | None:
     return _find_mask(read) if _count_before(read) == size.args[1] else None  # type: ignore[arg-type]
 
 
-def _only_asserts(condition: Node) -> bool:
+def _is_only_asserted(condition: Node) -> bool:
     return all(user.target is aten._assert_scalar.default for user in condition.users)
 
 
@@ -196,7 +196,7 @@ def _erase_with_users(graph: Graph, conditions: Sequence[Node]) -> None:
             graph.erase_node(node)
 
 
-def _most_selected(read: Node) -> float:
+def _count_most_selected(read: Node) -> float:
     """Return the most elements that the mask of a read can have."""
     count = _find_mask(read).meta["val"].numel()  # type: ignore[union-attr]
     upper = count if isinstance(count, int) else symbolic.find_range(count).upper

@@ -50,7 +50,7 @@ def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, s
     for input_name, declared in model.leaves.items():
         value = values.get(input_name)
         if isinstance(value, torch.SymInt):
-            _solve_symbol(names, sympy.sympify(value.node.expr), _symbol(input_name))
+            _solve_symbol(names, sympy.sympify(value.node.expr), _make_symbol(input_name))
         if not isinstance(value, torch.Tensor):
             continue
         for position, (dim, size) in enumerate(zip(declared.dims(), value.shape, strict=True)):
@@ -58,15 +58,15 @@ def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, s
                 continue
             expression = sympy.sympify(size.node.expr)
             if isinstance(dim, Affine):
-                _solve_symbol(names, expression, (_symbol(dim.symbol) * dim.scale) + dim.offset)
+                _solve_symbol(names, expression, (_make_symbol(dim.symbol) * dim.scale) + dim.offset)
             else:
                 flexible.append((expression, name_flexible(input_name, position)))
     for expression, word in flexible:
-        _solve_symbol(names, expression, _symbol(word))
+        _solve_symbol(names, expression, _make_symbol(word))
     return names
 
 
-def _symbol(word: str) -> sympy.Symbol:
+def _make_symbol(word: str) -> sympy.Symbol:
     return sympy.Symbol(word, integer=True, positive=True)
 
 

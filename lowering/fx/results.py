@@ -40,7 +40,7 @@ def list_results(program: ExportedProgram, names: Names, extra: Extra | None) ->
     """Yield the results in order, then the counts of padded dims and the conditions of the run."""
     specs = program.graph_signature.output_specs
     added = len(extra.counts) + len(extra.checks) if extra else 0
-    for number, result in enumerate(_own_results(program, names, specs[: len(specs) - added])):
+    for number, result in enumerate(_list_own_results(program, names, specs[: len(specs) - added])):
         sizes = extra.sizes.get(number) if extra else None
         yield result if sizes is None else replace(result, dims=tuple(name_dim(size, names) for size in sizes))
     if extra:
@@ -51,7 +51,7 @@ def list_results(program: ExportedProgram, names: Names, extra: Extra | None) ->
                     for text in extra.checks)
 
 
-def _own_results(program: ExportedProgram, names: Names, specs: Sequence[OutputSpec]) -> Iterator[Result]:
+def _list_own_results(program: ExportedProgram, names: Names, specs: Sequence[OutputSpec]) -> Iterator[Result]:
     values, given = {node.name: node.meta.get("val") for node in program.graph.nodes}, input_names(program)
     paths = iter(name_leaves(program.call_spec.out_spec))
     written = {str(spec.arg.name): given.get(str(spec.target), str(spec.target)) for spec in specs

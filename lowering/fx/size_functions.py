@@ -65,8 +65,8 @@ def compose_in_graphs() -> Iterator[None]:
     """
     from torch._dynamo import utils as dynamo_utils  # most of a second, which an export that is not strict does without
 
-    replaced = {(dynamo_utils, "run_node"): _inside_mode(dynamo_utils.run_node, SymbolicCalls)}
-    replaced |= {(_trace, name): _inside_mode(getattr(_trace, name), TracedCalls)
+    replaced = {(dynamo_utils, "run_node"): _enter_mode(dynamo_utils.run_node, SymbolicCalls)}
+    replaced |= {(_trace, name): _enter_mode(getattr(_trace, name), TracedCalls)
                  for name in ("_export_to_aten_ir", "_export_to_aten_ir_make_fx")}
     with ExitStack() as stack:
         for (owner, name), function in replaced.items():
@@ -74,7 +74,7 @@ def compose_in_graphs() -> Iterator[None]:
         yield
 
 
-def _inside_mode(function: Callable[..., Any], mode: Callable[[], TorchFunctionMode]) -> Callable[..., Any]:
+def _enter_mode(function: Callable[..., Any], mode: Callable[[], TorchFunctionMode]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         with mode():
             return function(*args, **kwargs)

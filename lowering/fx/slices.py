@@ -38,22 +38,22 @@ def _find_assumption(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
     source, value = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
     if not all(bound is None or isinstance(bound, int) for bound in (start, end, step)) or not isinstance(source.shape[dim], torch.SymInt):
         return None
-    size, length = _expression(source.shape[dim]), _expression(value.shape[dim])
+    size, length = _to_expression(source.shape[dim]), _to_expression(value.shape[dim])
     any_size = sympy.Symbol("size", integer=True)
     length = length.subs(size, any_size)
     if length.free_symbols - {any_size} or not size.free_symbols <= set(lowers):
         return None
     lowest = max(int(size.subs({symbol: lowers[symbol] for symbol in size.free_symbols})), 0)
-    wrong = [tried for tried in _sizes_to_try(lowest, start, end, step)
+    wrong = [tried for tried in _list_sizes_to_try(lowest, start, end, step)
              if length.subs(any_size, tried) != len(range(tried)[start:end:step])]
     return sympy.Ge(size, max(wrong) + 1) if wrong else None
 
 
-def _sizes_to_try(lowest: int, *bounds: Any) -> Iterator[int]:
+def _list_sizes_to_try(lowest: int, *bounds: Any) -> Iterator[int]:
     """Yield the sizes that can clamp a bound."""
     reach = max(abs(bound) for bound in bounds if bound is not None and abs(bound) < sys.maxsize)
     yield from range(lowest, min(reach + 1, _TRIED))
 
 
-def _expression(size: Any) -> sympy.Expr:
+def _to_expression(size: Any) -> sympy.Expr:
     return sympy.sympify(size.node.expr if isinstance(size, torch.SymInt) else int(size))

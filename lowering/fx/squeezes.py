@@ -12,16 +12,16 @@ _SQUEEZES = tuple(getattr(op, form) for op in (torch.ops.aten.squeeze, torch.ops
                   for form in ("default", "dim", "dims"))
 
 
-def dynamic(program: ExportedProgram) -> Iterator[tuple[Node, list[int]]]:
+def list_dynamic(program: ExportedProgram) -> Iterator[tuple[Node, list[int]]]:
     """Iterate over the squeezes that name dims of unknown size, each with these dims."""
     for node in program.graph.nodes:
-        if node.target in _SQUEEZES and (unknown := [dim for dim in _dims(node) if isinstance(_sizes(node)[dim], torch.SymInt)]):
+        if node.target in _SQUEEZES and (unknown := [dim for dim in _read_dims(node) if isinstance(_read_sizes(node)[dim], torch.SymInt)]):
             yield node, unknown
 
 
 def settle(node: Node) -> None:
     """Let a squeeze name only the dims that tracing found to be 1."""
-    known = [dim for dim in _dims(node) if _sizes(node)[dim] == 1 and isinstance(_sizes(node)[dim], int)]
+    known = [dim for dim in _read_dims(node) if _read_sizes(node)[dim] == 1 and isinstance(_read_sizes(node)[dim], int)]
     if known:
         node.target, node.args = torch.ops.aten.squeeze.dims, (node.args[0], known)
         return
@@ -29,11 +29,11 @@ def settle(node: Node) -> None:
     node.graph.erase_node(node)
 
 
-def _sizes(node: Node) -> torch.Size:
+def _read_sizes(node: Node) -> torch.Size:
     return node.args[0].meta["val"].shape  # type: ignore[no-any-return, union-attr]
 
 
-def _dims(node: Node) -> list[int]:
-    rank = len(_sizes(node))
+def _read_dims(node: Node) -> list[int]:
+    rank = len(_read_sizes(node))
     named = node.args[1] if len(node.args) > 1 else list(range(rank))
     return [dim % rank for dim in ([named] if isinstance(named, int) else named)] if rank else []  # type: ignore[union-attr, operator]

@@ -84,9 +84,9 @@ _NOOPS: dict[Any, Callable[[Node], bool]] = {
 
 def _changes_nothing(node: Node) -> bool:
     source, result = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
-    same = source.dtype == result.dtype and source.device == result.device and _layout(source) == _layout(result)
+    same = source.dtype == result.dtype and source.device == result.device and _read_layout(source) == _read_layout(result)
     return same and _NOOPS[node.target](node)
 
 
-def _layout(tensor: torch.Tensor) -> list[Any]:
+def _read_layout(tensor: torch.Tensor) -> list[Any]:
     return [size.node.expr if isinstance(size, torch.SymInt) else size for size in (*tensor.shape, *tensor.stride())]

@@ -21,7 +21,7 @@ def explain_failures(program: ExportedProgram) -> Iterator[None]:
 
     These are writes to tensors that are no parameters, buffers or inputs, and the call with `out=` at which the retrace stopped.
     """
-    refused, resized = list(_to_constants(program)), dict(_to_results(program))  # a retrace changes the graph
+    refused, resized = list(_list_writes_to_constants(program)), dict(_list_writes_to_results(program))  # a retrace changes the graph
     try:
         yield
     except Exception as error:
@@ -36,7 +36,7 @@ def explain_failures(program: ExportedProgram) -> Iterator[None]:
 _STOPPED = re.compile(r"While executing %(?P<node>\w+) : ")
 
 
-def _to_constants(program: ExportedProgram) -> Iterator[Problem]:
+def _list_writes_to_constants(program: ExportedProgram) -> Iterator[Problem]:
     constants = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs if spec.kind is InputKind.CONSTANT_TENSOR}
     for node in cleanup.calls(program.graph_module):
         root = _find_written(node)
@@ -46,7 +46,7 @@ def _to_constants(program: ExportedProgram) -> Iterator[Problem]:
                           "register_buffer it, and read it from the module in forward; or pass it as an input and return it")
 
 
-def _to_results(program: ExportedProgram) -> Iterator[tuple[str, Problem]]:
+def _list_writes_to_results(program: ExportedProgram) -> Iterator[tuple[str, Problem]]:
     """Yield the name of each node that writes its result to an argument `out`, with the problem if the retrace fails there."""
     for node in cleanup.calls(program.graph_module):
         schema = getattr(node.target, "_schema", None)

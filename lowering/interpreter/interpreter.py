@@ -72,11 +72,11 @@ class Interpreter:
         """Return the graph's results on `arguments`, which are in the graph's order."""
         values = {value.unique(): given for value, given in zip(self._graph.inputs(), [Path(), *arguments], strict=True)}
         with preserve_node_meta() if torch.compiler.is_exporting() else nullcontext():
-            self._nodes(self._graph.nodes(), values)
+            self._run_nodes(self._graph.nodes(), values)
         results = [values[output.unique()] for output in self._graph.outputs()]
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _nodes(self, nodes: Iterator[Node], values: dict[int, Any]) -> None:
+    def _run_nodes(self, nodes: Iterator[Node], values: dict[int, Any]) -> None:
         for node in nodes:
             line = source_lines.find_script_line(node)
             if line is not None:
@@ -88,7 +88,7 @@ class Interpreter:
 
     def _run_node(self, node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
         try:
-            return self._node(node, values)
+            return self._dispatch(node, values)
         except ShapelineError:
             raise
         except Unreadable as error:
@@ -98,7 +98,7 @@ class Interpreter:
             message = str(error).strip().partition("\n")[0]
             raise StageFailed(Problem(place(node), f"raised {type(error).__name__}: {message}"), str(error)) from error
 
-    def _node(self, node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
+    def _dispatch(self, node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
         kind, given = node.kind(), [values[value.unique()] for value in node.inputs()]
         if kind == "prim::Constant":
             return (_convert_constant(node.output().toIValue()),)
@@ -109,9 +109,9 @@ class Interpreter:
             self.assign(given[0].join(node.s("name")), given[1])
             return ()
         if kind == "prim::If":
-            return self._if(node, given[0], values)
+            return self._run_if(node, given[0], values)
         if kind == "prim::Loop":
-            return self._loop(node, given, values)
+            return self._run_loop(node, given, values)
         if kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             return tuple(given[0])
         if kind == "prim::TupleConstruct":
@@ -142,14 +142,14 @@ class Interpreter:
                                  for formal, value in zip(op._schema.arguments, given, strict=True))
         return (op if takes_overload else op.overloadpacket)(*positional, **named)  # a loop carries numbers as tensors
 
-    def _if(self, node: Node, condition: Any, values: dict[int, Any]) -> tuple[Any, ...]:
+    def _run_if(self, node: Node, condition: Any, values: dict[int, Any]) -> tuple[Any, ...]:
         """Run the branch that the condition selects. If it depends on a tensor's values, run both and select a result."""
         accepted, refused = node.blocks()
         if isinstance(condition, torch.Tensor) or is_data_dependent(condition):
-            return self._both(node, condition, accepted, refused, values)
+            return self._run_both(node, condition, accepted, refused, values)
         return self.block(accepted if condition else refused, values)
 
-    def _both(self, node: Node, condition: torch.Tensor | torch.SymBool, accepted: Any, refused: Any,
+    def _run_both(self, node: Node, condition: torch.Tensor | torch.SymBool, accepted: Any, refused: Any,
               values: dict[int, Any]) -> tuple[Any, ...]:
         if (effects := [inner for block in (accepted, refused) for inner in _find_effects(block)]):
             raise Unsupported([Problem(place(inner), "has a side effect in a branch that depends on a tensor's values",
@@ -175,7 +175,7 @@ class Interpreter:
         raise Unsupported(Problem(place(node), "a tensor's values select one of two results that differ in kind",
                                   "return tensors of one dtype and rank from both branches"))
 
-    def _loop(self, node: Node, given: list[Any], values: dict[int, Any]) -> tuple[Any, ...]:
+    def _run_loop(self, node: Node, given: list[Any], values: dict[int, Any]) -> tuple[Any, ...]:
         """Unroll a loop while its count and condition are known without tensor values or dynamic dims, then run a `Loop`."""
         count, again, *carried = given
         block = next(node.blocks())
@@ -206,7 +206,7 @@ class Interpreter:
 
     def block(self, block: torch._C.Block, values: dict[int, Any]) -> tuple[Any, ...]:
         """Run a block whose inputs and captured values are among `values`, and return its results."""
-        self._nodes(block.nodes(), values)
+        self._run_nodes(block.nodes(), values)
         return tuple(values[output.unique()] for output in block.outputs())
 
     def attributes(self, block: torch._C.Block, values: dict[int, Any]) -> dict[str, Any]:

@@ -96,19 +96,19 @@ class Loop:
             is_written = carry.write_count(given[index]) != versions[index]
             if is_written:
                 plan.written.add(index)
-                problems += self._unwritable(index, value is given[index])
+                problems += self._report_unwritable(index, value is given[index])
             if is_written or not carry.is_unchanged(given[index], value):
                 plan.varying.add(index)
-                unsettled += self._misfit(index, value)
+                unsettled += self._report_misfit(index, value)
         plan.growing.update(done.added)
-        problems += [problem for added in done.added.values() for problem in self._unstackable(added)]
+        problems += [problem for added in done.added.values() for problem in self._report_unstackable(added)]
         if problems:
             raise Unsupported(problems + unsettled)
         if unsettled:
             raise Unsettled(unsettled)
         return before != (len(plan.varying), len(plan.written), set(plan.growing))
 
-    def _misfit(self, index: int, after: Any) -> list[Problem]:
+    def _report_misfit(self, index: int, after: Any) -> list[Problem]:
         before = self._state.leaves[index]
         kind = carry.classify(before)
         if kind is not None and kind == carry.classify(after) and carry.have_equal_shapes(before, after):
@@ -116,7 +116,7 @@ class Loop:
         cause = f"carries '{self._name(index)}', which is {carry.describe(before)} before an iteration and {carry.describe(after)} after it"
         return [self._problem(self._node, cause, "give it its final shape and dtype before the loop")]
 
-    def _unwritable(self, index: int, is_kept: bool) -> list[Problem]:
+    def _report_unwritable(self, index: int, is_kept: bool) -> list[Problem]:
         if not is_kept:
             return [self._problem(self._node, f"writes to '{self._name(index)}' in place and then assigns it", "do one of the two")]
         place = carry.storage_id(self._state.leaves[index])
@@ -127,7 +127,7 @@ class Loop:
         cause = f"writes to '{self._name(index)}' in place, which shares memory with '{', '.join(sorted(others))}'"
         return [self._problem(self._node, cause, "clone one of them before the loop")]
 
-    def _unstackable(self, added: list[Any]) -> list[Problem]:
+    def _report_unstackable(self, added: list[Any]) -> list[Problem]:
         rows = [carry.first_element([value]) for value in added]
         if not all(isinstance(row, torch.Tensor) for row in rows):
             fix = "append tensors; split a list of tuples into several lists"
@@ -163,7 +163,7 @@ class Loop:
             behind = [*carried, *roots[self._carried : len(roots) - len(attributes)], *(held_now[name] for name in attributes)]
             return again, self._state.find_changes(behind, given)
         except Changed as changed:
-            name = self._root_name(changed.root)
+            name = self._name_root(changed.root)
             cause = f"carries '{name}', which is {changed.before} before an iteration and {changed.after} after it"
             raise Unsettled(self._problem(self._node, cause, "keep its structure in the loop, and only append to lists")) from None
 
@@ -181,7 +181,7 @@ class Loop:
         growing = [] if plan.conditional or self._is_endless else list(plan.growing)
         handed = [index for index, leaf in enumerate(self._state.leaves)
                   if index not in plan.varying and isinstance(leaf, torch.Tensor | torch.SymInt)]
-        buffers = [self._buffer(number, plan.growing[number]) for number in growing]
+        buffers = [self._make_buffer(number, plan.growing[number]) for number in growing]
         condition = [to_tensor(self._again)] if plan.conditional else []
         start = [self._start, *condition, *(to_tensor(self._state.leaves[index]) for index in varying), *buffers]
         counter = self._state.trees[self._carried].index  # type: ignore[union-attr]
@@ -220,7 +220,7 @@ class Loop:
         results = results[1:] if plan.conditional else results
         return dict(zip(varying, results, strict=False)), dict(zip(growing, results[len(varying) :], strict=True)), last[0]
 
-    def _buffer(self, number: int, added: list[Any]) -> torch.Tensor:
+    def _make_buffer(self, number: int, added: list[Any]) -> torch.Tensor:
         """Return a tensor for a list as it is after the loop, with its elements from before the loop: (length, *shape)."""
         first, held_before = carry.first_element(added), self._read_before(number, added)
         length = lists.length(held_before) + (self._count - self._start) * lists.length(added)
@@ -261,9 +261,9 @@ class Loop:
         return Problem(place(node), f"the loop {cause}" if node is self._node else cause, fix)
 
     def _name(self, index: int) -> str:
-        return self._root_name(self._state.owners[index])
+        return self._name_root(self._state.owners[index])
 
-    def _root_name(self, root: int) -> str:
+    def _name_root(self, root: int) -> str:
         if root > self._carried + len(self._captured):
             return list(self._attributes)[root - self._carried - 1 - len(self._captured)]
         return self._inputs[root].debugName().partition(".")[0] if root < self._carried else "a value from before the loop"

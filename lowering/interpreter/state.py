@@ -68,7 +68,7 @@ class State:
             return self._known[id(value)]
         number = len(self.containers)
         self.containers.append(value)
-        children = tuple(self._tree(child, owner) for child in _children(value))
+        children = tuple(self._tree(child, owner) for child in _list_children(value))
         self._known[id(value)] = Branch(type(value), tuple(value) if isinstance(value, dict) else (), children, number)
         return self._known[id(value)]
 
@@ -92,7 +92,7 @@ class State:
         return result
 
 
-def _children(value: Any) -> list[Any]:
+def _list_children(value: Any) -> list[Any]:
     if isinstance(value, Rows):
         return [value.tensor]
     return list(value.values()) if isinstance(value, dict) else list(value)
@@ -126,7 +126,7 @@ def _read(tree: Tree, value: Any, given: dict[int, Any], root: int, result: Stat
         return
     if not isinstance(value, tree.kind) or (isinstance(value, dict) and tuple(value) != tree.keys):
         raise Changed(root, _describe(tree), "another structure")
-    children = _children(value)
+    children = _list_children(value)
     if len(children) < len(tree.children) or (len(children) > len(tree.children) and tree.kind is not list):
         raise Changed(root, _describe(tree), f"{len(children)} elements")
     for child, element in zip(tree.children, children, strict=False):

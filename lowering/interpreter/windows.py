@@ -29,16 +29,16 @@ def take_window(given: list[Any], iterations: Iterations) -> torch.Tensor | None
     if not is_data_dependent(start) or not is_data_dependent(stop) or step != 1:
         return None
     length = (stop - start).node.maybe_as_int() if isinstance(stop - start, torch.SymInt) else stop - start
-    if length is None or length < 1 or not _holds_always(start, iterations, lambda place: place >= 0):
+    if length is None or length < 1 or not _is_always_true(start, iterations, lambda place: place >= 0):
         return None
-    if not _holds_always(stop, iterations, lambda place: place <= tensor.shape[dim]):
+    if not _is_always_true(stop, iterations, lambda place: place <= tensor.shape[dim]):
         return None
     if length == 1:
         return indexing.select(tensor, dim, start).unsqueeze(dim)
     return tensor.index_select(dim, torch.arange(length) + torch.scalar_tensor(start, dtype=torch.int64))
 
 
-def _holds_always(place: torch.SymInt, iterations: Iterations, holds: Callable[[Any], Any]) -> bool:
+def _is_always_true(place: torch.SymInt, iterations: Iterations, holds: Callable[[Any], Any]) -> bool:
     """Return whether a condition holds in every iteration.
 
     It does if it holds in the first and the last one, because `place` is linear in the iteration.

@@ -116,12 +116,12 @@ def read_lines(text: str) -> dict[int, tuple[str, int]]:
     return found
 
 
-def values(text: str) -> dict[int, str]:
+def read_values(text: str) -> dict[int, str]:
     """Parse the same comments into a map from line of the text to the value of the exported program that it computes."""
     return {number: value for line in _read_comments(text, VALUES) for number, value in _parse_spans(line)}
 
 
-def modules(text: str) -> dict[int, str]:
+def read_modules(text: str) -> dict[int, str]:
     """Parse the same comments into a map from line of the text to the path of the module that it belongs to."""
     return {number: path for line in _read_comments(text, MODULES) for number, path in _parse_spans(line)}
 

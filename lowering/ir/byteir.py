@@ -38,32 +38,33 @@ def _call(ir: Any, op: Any, name: str, attributes: Mapping[str, Any]) -> None:
     op.erase()
 
 
-def _layer_norm(ir: Any, op: Any) -> dict[str, Any] | None:
+def _convert_layer_norm(ir: Any, op: Any) -> dict[str, Any] | None:
     """Return the attributes of a norm over the last dims; ByteIR's needs a weight and a bias."""
     if len(op.operands) != 3:
         return None
     given = op.attributes["composite_attributes"]
     rank = ir.RankedTensorType(op.results[0].type).rank
     axes = range(rank - len(list(given["normalized_shape"])), rank)
-    return {"axis": ir.ArrayAttr.get([_integer(ir, axis) for axis in axes]), "epsilon": given["eps"]}
+    return {"axis": ir.ArrayAttr.get([_make_integer(ir, axis) for axis in axes]), "epsilon": given["eps"]}
 
 
-def _softmax(_: Any, op: Any) -> dict[str, Any] | None:
+def _convert_softmax(_: Any, op: Any) -> dict[str, Any] | None:
     given = op.attributes["composite_attributes"]
     if "dtype" in given:
         return None  # ByteIR's computes in the type of its operand
     return {"axis": given["dim"]}
 
 
-def _gelu(ir: Any, op: Any) -> dict[str, Any]:
+def _convert_gelu(ir: Any, op: Any) -> dict[str, Any]:
     given = op.attributes["composite_attributes"]
     return {"approximate": ir.StringAttr.get("tanh" if given["approximate"].value == "tanh" else "erf")}
 
 
-def _integer(ir: Any, value: int) -> Any:
+def _make_integer(ir: Any, value: int) -> Any:
     return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
 
 
 _FORMS: Mapping[str, Callable[[Any, Any], dict[str, Any] | None]] = {
-    "byteir.layer_norm": _layer_norm, "byteir.softmax": _softmax, "byteir.log_softmax": _softmax, "byteir.gelu": _gelu,
+    "byteir.layer_norm": _convert_layer_norm, "byteir.softmax": _convert_softmax, "byteir.log_softmax": _convert_softmax,
+    "byteir.gelu": _convert_gelu,
 }  # fmt: skip

@@ -21,7 +21,7 @@ def expand(module: Any) -> None:
     with module.context, ir.Location.unknown():
         for op in norms:
             with ir.InsertionPoint(op), op.location:
-                op.results[0].replace_all_uses_with(_batch_norm(Builder(ir), op))
+                op.results[0].replace_all_uses_with(_expand_batch_norm(Builder(ir), op))
             op.erase()
     if norms:
         mlir.run(module, _CLEAN, "expansion")
@@ -43,7 +43,7 @@ def expand_chlo(module: Any) -> None:
     mlir.run(module, _CLEAN, "expansion")
 
 
-def _batch_norm(build: Builder, op: Any) -> Any:
+def _expand_batch_norm(build: Builder, op: Any) -> Any:
     """Return (x - mean) * (rsqrt(variance + epsilon) * scale) + offset."""
     x, scale, offset, mean, variance = op.operands
     axis = op.attributes["feature_index"].value

@@ -8,7 +8,7 @@ from typing import Any
 
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
-from lowering.ir.annotations import Origin, annotate, modules, read_lines, values
+from lowering.ir.annotations import Origin, annotate, read_lines, read_modules, read_values
 
 _JOINED = "joined"  # the file of locations in a joined text
 _NAMES = ("sym_name", "torch.debug_module_name")  # attributes of a module that are those of the first one
@@ -57,7 +57,7 @@ def join_texts(texts: Mapping[str, str], context: Any) -> str:
     lines: dict[tuple[str, int], Origin] = {}
     parsed, above = {}, 0
     for name, text in texts.items():
-        code, computed, paths = read_lines(text), values(text), modules(text)
+        code, computed, paths = read_lines(text), read_values(text), read_modules(text)
         for first, last in _find_ends(text).items():  # comments stand at the last line of an op, MLIR's locations at its first
             if last in code or last in computed or last in paths:
                 lines[_JOINED, above + first] = Origin(code.get(last), computed.get(last), paths.get(last))

@@ -44,12 +44,12 @@ def read_version(target: str) -> str:
     version = target if requirement is None else stablehlo.get_version_from_compatibility_requirement(requirement)
     oldest, newest = stablehlo.get_minimum_version(), stablehlo.get_current_version()
     is_version = re.fullmatch(r"\d+\.\d+\.\d+", version) is not None
-    if not is_version or not _parts(oldest) <= _parts(version) <= _parts(newest):
+    if not is_version or not _split_version(oldest) <= _split_version(version) <= _split_version(newest):
         raise ValueError(f"is {target!r}; use a version from {oldest} to {newest}, or one of {', '.join(REQUIREMENTS)}")
     return version  # type: ignore[no-any-return]
 
 
-def _parts(version: str) -> list[int]:
+def _split_version(version: str) -> list[int]:
     return list(map(int, version.split(".")))
 
 

@@ -13,7 +13,7 @@ from lowering.sizes.expression import Atom, Expression, Shape
 from lowering.sizes.parsing import Unknown
 
 
-def argument_shapes(arguments: Sequence[Argument], atoms: dict[str, Expression]) -> list[Shape]:
+def list_shapes(arguments: Sequence[Argument], atoms: dict[str, Expression]) -> list[Shape]:
     """Return the dims of each argument. Raises Unsupported, which names every dim that has no form."""
     shapes, problems = [], []
     for argument in arguments:
@@ -29,7 +29,7 @@ def argument_shapes(arguments: Sequence[Argument], atoms: dict[str, Expression])
     return shapes
 
 
-def origins(signature: Signature, arguments: list[Any], shapes: list[Shape], atoms: Mapping[str, Expression]) -> dict[Atom, Origin]:
+def choose_origins(signature: Signature, arguments: list[Any], shapes: list[Shape], atoms: Mapping[str, Expression]) -> dict[Atom, Origin]:
     """Choose the origin of each atom: an argument that is an int, or the argument dim that is the simplest function of it."""
     found: dict[Atom, Origin] = {}
     for declared, argument in zip(signature.arguments, arguments, strict=True):

@@ -10,7 +10,7 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.errors import Problem, Unsupported
-from lowering.legalize.arguments import argument_shapes, origins
+from lowering.legalize.arguments import choose_origins, list_shapes
 from lowering.legalize.emitter import SIZE, Emitter, Origin
 from lowering.model import LARGEST
 from lowering.signature import Signature
@@ -33,17 +33,17 @@ class Assertion:
     element: str = SIZE
 
 
-def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> list[Assertion]:
+def list_assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> list[Assertion]:
     """List all conditions on the entry's shapes. Sizes are read without assuming the conditions."""
     bounded = normal.symbols(signature.symbols)
-    shapes = argument_shapes(signature.arguments, bounded)
-    raw = _raw_symbols(signature, emitter, origins(signature, arguments, shapes, bounded), bounded)
-    found = [*_ranges(signature, raw), *_equalities(signature, emitter, arguments, raw, bounded)]
-    found += _guards(signature, raw, bounded)
+    shapes = list_shapes(signature.arguments, bounded)
+    raw = _read_symbols(signature, emitter, choose_origins(signature, arguments, shapes, bounded), bounded)
+    found = [*_check_ranges(signature, raw), *_check_equalities(signature, emitter, arguments, raw, bounded)]
+    found += _check_guards(signature, raw, bounded)
     return [assertion for assertion in found if assertion.condition.constant != 1]
 
 
-def _element(*expressions: Expression) -> str:
+def _choose_element(*expressions: Expression) -> str:
     """Return the int type for every step of computing `expressions`: that of sizes, unless some product in the ranges exceeds it."""
     return "i64" if any(map(_is_large, expressions)) else SIZE
 
@@ -65,7 +65,7 @@ def emit(found: list[Assertion], emitter: Emitter) -> None:
                        error_message=ir.StringAttr.get(assertion.message))
 
 
-def _raw_symbols(
+def _read_symbols(
     signature: Signature, emitter: Emitter, origins: Mapping[Atom, Origin], bounded: Mapping[str, Expression]
 ) -> dict[str, Expression]:
     """Read each symbol from its argument's dim, as an unbounded size: conditions that hold for all sizes are not asserted."""
@@ -82,7 +82,7 @@ def _raw_symbols(
     return raw
 
 
-def _ranges(signature: Signature, raw: Mapping[str, Expression]) -> Iterator[Assertion]:
+def _check_ranges(signature: Signature, raw: Mapping[str, Expression]) -> Iterator[Assertion]:
     for name, size in raw.items():
         bound = signature.symbols[name]
         if bound.min > 0:
@@ -97,7 +97,7 @@ def _ranges(signature: Signature, raw: Mapping[str, Expression]) -> Iterator[Ass
             yield Assertion(condition, f"{name} must be a multiple of {bound.multiple_of}, got {{0}}", (size,))
 
 
-def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], raw: dict[str, Expression],
+def _check_equalities(signature: Signature, emitter: Emitter, arguments: list[Any], raw: dict[str, Expression],
                 bounded: dict[str, Expression]) -> Iterator[Assertion]:
     """Yield an assertion that each dynamic dim equals its expression in the signature."""
     for argument, value in zip(signature.arguments, arguments, strict=True):
@@ -115,16 +115,16 @@ def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], ra
             text = dim if dim in raw else f"{dim}"
             yield Assertion(arithmetic.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}",
                             (size, wanted),
-                            _element(normal.size(dim, bounded)))
+                            _choose_element(normal.size(dim, bounded)))
 
 
-def _guards(signature: Signature, raw: dict[str, Expression], bounded: dict[str, Expression]) -> Iterator[Assertion]:
+def _check_guards(signature: Signature, raw: dict[str, Expression], bounded: dict[str, Expression]) -> Iterator[Assertion]:
     """Yield the guards that the ranges do not imply. Raises Unsupported, which names every guard without a form."""
     problems, divides = [], normal.divides(bounded)
     for guard in signature.guards:
         try:
             if normal.condition(guard, bounded).constant != 1:
-                element = _element(normal.condition(guard, bounded))
+                element = _choose_element(normal.condition(guard, bounded))
                 yield Assertion(normal.condition(guard, raw, divides), f"the exported program needs {guard}", element=element)
         except Unknown as error:
             problems.append(Problem(f"guard {guard}", str(error),

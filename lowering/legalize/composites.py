@@ -45,19 +45,19 @@ def outline(module: Any, signature: Signature) -> list[Unformed]:
     """Replace the marks of `@main` by composites, in place, and return those that stay plain ops."""
     main = mlir.find_entry(module)
     block = main.regions[0].blocks[0]
-    found = [op for op in mlir.walk_operations(main) if _target(op) in marks.NAMES]
+    found = [op for op in mlir.walk_operations(main) if _read_target(op) in marks.NAMES]
     operands: dict[int, dict[int, Any]] = {}
     for op in found:
-        if _target(op) == marks.OPERAND:
-            operands.setdefault(_argument(op, "number"), {})[_argument(op, "index")] = op
+        if _read_target(op) == marks.OPERAND:
+            operands.setdefault(_read_argument(op, "number"), {})[_read_argument(op, "index")] = op
     outliner = _Outliner(module, block, signature)
     unformed = []
     with module.context, ir.Location.unknown():
         for op in found:
-            if _target(op) != marks.RESULT:
+            if _read_target(op) != marks.RESULT:
                 continue
-            given = operands.get(_argument(op, "number"), {})
-            name, attributes = _argument(op, "name"), json.loads(_argument(op, "attributes"))
+            given = operands.get(_read_argument(op, "number"), {})
+            name, attributes = _read_argument(op, "name"), json.loads(_read_argument(op, "attributes"))
             try:
                 if len(given) != len(attributes["operands"]) or op.operation.parent != main.operation:
                     raise _Open("an operand of it is computed elsewhere, or it is inside a branch or loop")
@@ -78,7 +78,7 @@ class _Outliner:
     def __init__(self, module: Any, block: Any, signature: Signature) -> None:
         self._module, self._block = module, block
         self._atoms = normal.symbols(signature.symbols)
-        self._dims = arguments.argument_shapes(signature.arguments, self._atoms)
+        self._dims = arguments.list_shapes(signature.arguments, self._atoms)
         self._values = [argument.value for argument in signature.arguments]
         self._made: dict[str, str] = {}
 
@@ -99,7 +99,7 @@ class _Outliner:
                 "stablehlo.composite", results=[result.results[0].type], operands=[mark.operands[0] for mark in operands],
                 attributes={
                     "name": ir.StringAttr.get(name),
-                    "composite_attributes": _attributes(attributes),
+                    "composite_attributes": _convert_attributes(attributes),
                     "decomposition": ir.FlatSymbolRefAttr.get(self._made[text]),
                     "version": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), VERSION),
                 },
@@ -118,8 +118,8 @@ class _Outliner:
         """Create the function of a composite at the end of the module. Raises _Open."""
         marked = {mark.results[0]: mark for mark in operands}
         leaves: list[Any] = []
-        inside = self._slice(result.operands[0], marked, leaves)
-        taken = sorted(((leaf, self._size(leaf, marked)) for leaf in leaves), key=lambda pair: str(pair[1]))
+        inside = self._collect_ops(result.operands[0], marked, leaves)
+        taken = sorted(((leaf, self._find_size(leaf, marked)) for leaf in leaves), key=lambda pair: str(pair[1]))
         source = result.operands[0]
         types = [mark.results[0].type for mark in operands]
         type_ = ir.TypeAttr.get(ir.FunctionType.get(types, [source.type]))
@@ -127,9 +127,9 @@ class _Outliner:
         function = ir.Operation.create("func.func", attributes=private, regions=1, ip=ir.InsertionPoint(self._module.body))
         try:
             entry = function.regions[0].blocks.append(*types)
-            emitter = self._emitter(entry, operands, [size for _, size in taken])
+            emitter = self._build_emitter(entry, operands, [size for _, size in taken])
             mapping = dict(zip(marked, entry.arguments, strict=True))
-            mapping |= {leaf: emitter.size(size, _element(leaf)) for leaf, size in taken}
+            mapping |= {leaf: emitter.size(size, _read_element(leaf)) for leaf, size in taken}
             with ir.InsertionPoint(entry):
                 for op in inside:
                     composites.clone(op, mapping)
@@ -140,7 +140,7 @@ class _Outliner:
             raise
         return function
 
-    def _emitter(self, entry: Any, operands: Sequence[Any], sizes: Sequence[Expression]) -> Emitter:
+    def _build_emitter(self, entry: Any, operands: Sequence[Any], sizes: Sequence[Expression]) -> Emitter:
         """Return an emitter that reads the symbols of `sizes` from the dims of the operands. Raises _Open if they do not tell one."""
         declared = [Argument("input", f"operand {number}", "float32", parse_dims(mark.attributes[DIMS].value)[0])
                     for number, mark in enumerate(operands)]
@@ -152,7 +152,7 @@ class _Outliner:
                 continue  # a dim that data decide tells no symbol
             taken.append(argument)
             values.append(value)
-        origins: dict[Atom, Origin] = arguments.origins(Signature(tuple(taken), ()), values, shapes, self._atoms)
+        origins: dict[Atom, Origin] = arguments.choose_origins(Signature(tuple(taken), ()), values, shapes, self._atoms)
         for size in sizes:
             if missing := [atom for atom in size.atoms() if atom.op == "symbol" and atom not in origins]:
                 raise _Open(f"it needs the size {', '.join(map(str, missing))}, which no operand has")
@@ -160,7 +160,7 @@ class _Outliner:
         emitter.origins.update(origins)
         return emitter
 
-    def _slice(self, value: Any, marked: Mapping[Any, Any], leaves: list[Any]) -> list[Any]:
+    def _collect_ops(self, value: Any, marked: Mapping[Any, Any], leaves: list[Any]) -> list[Any]:
         """Return the ops that compute `value` from the marked operands, each after those that it uses.
 
         The order does not depend on that of the program, so equal bodies have equal texts. leaves: receives the sizes that they take from
@@ -178,7 +178,7 @@ class _Outliner:
                 leaves.append(found)
             elif owner.name == _SIZE_OF and owner.operands[0] not in marked:
                 leaves.append(found)
-            elif owner.name == "stablehlo.composite" or _target(owner) in marks.NAMES:
+            elif owner.name == "stablehlo.composite" or _read_target(owner) in marks.NAMES:
                 raise _Open("it reads what another composite computes, other than as an operand")
             elif is_read:
                 ordered[owner] = None
@@ -192,7 +192,7 @@ class _Outliner:
         if self._values[number] is None:
             raise _Open(f"it reads argument {number} of the program, which is no operand")
 
-    def _size(self, leaf: Any, marked: Mapping[Any, Any]) -> Expression:
+    def _find_size(self, leaf: Any, marked: Mapping[Any, Any]) -> Expression:
         """Return what is known of a size or int of the program. Raises _Open."""
         if isinstance(leaf.owner, ir.Block):
             return self._atoms[self._values[ir.BlockArgument(leaf).arg_number]]  # type: ignore[index]
@@ -212,15 +212,15 @@ class _Outliner:
             raise _Open(f"it needs the size {dim}, which data decide") from None
 
 
-def _target(op: Any) -> str:
+def _read_target(op: Any) -> str:
     return str(op.attributes["call_target_name"].value) if op.name == "stablehlo.custom_call" else ""
 
 
-def _argument(mark: Any, name: str) -> Any:
+def _read_argument(mark: Any, name: str) -> Any:
     return mark.attributes["backend_config"]["arguments"][name]["value"].value
 
 
-def _element(value: Any) -> str:
+def _read_element(value: Any) -> str:
     return str(ir.RankedTensorType(value.type).element_type)
 
 
@@ -238,14 +238,14 @@ def _reads(operation: Any) -> Iterator[Any]:
 def print_attributes(attributes: Mapping[str, Any]) -> str:
     """Return the attributes of a composite as either build of MLIR prints them."""
     with ir.Context(), ir.Location.unknown():
-        return str(_attributes(attributes))
+        return str(_convert_attributes(attributes))
 
 
-def _attributes(attributes: Mapping[str, Any]) -> ir.DictAttr:
-    return ir.DictAttr.get({key: _attribute(value) for key, value in attributes.items()})
+def _convert_attributes(attributes: Mapping[str, Any]) -> ir.DictAttr:
+    return ir.DictAttr.get({key: _convert_attribute(value) for key, value in attributes.items()})
 
 
-def _attribute(value: Any) -> ir.Attribute:
+def _convert_attribute(value: Any) -> ir.Attribute:
     """Return a number, bool, text, or list of ints or texts, as a typed attribute."""
     if isinstance(value, bool):
         return ir.BoolAttr.get(value)

@@ -21,16 +21,16 @@ PATTERNS: Rules[Pattern] = Rules.join("lowering.legalize.driver", folds.FOLDS, s
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:
     """Rewrite `@main` of `module` in place; return everything that could not be made StableHLO.
 
-    See `assertions` for what it then refuses.
+    See `list_assertions` for what it then refuses.
     """
     preparation.mark_unsigned(module)
     atoms = normal.symbols(signature.symbols)
-    shapes = arguments.argument_shapes(signature.arguments, atoms)
+    shapes = arguments.list_shapes(signature.arguments, atoms)
     values = list(mlir.find_entry(module).regions[0].blocks[0].arguments)
     ints = {value: atoms[argument.value] for argument, value in zip(signature.arguments, values, strict=True) if argument.value is not None}
     for value in ints:
         value.set_type(ir.RankedTensorType.get([], value.type, loc=ir.Location.unknown(module.context)))
-    read = arguments.origins(signature, values, shapes, atoms)
+    read = arguments.choose_origins(signature, values, shapes, atoms)
     rewrite = Rewrite(module, shapes, read, PATTERNS, folds.REMOVABLE)
     for value, size in ints.items():
         rewrite.known.learn_values(value, (size,))
@@ -41,6 +41,6 @@ def legalize(module: Any, signature: Signature, with_assertions: bool = True) ->
     custom_calls.erase_stand_ins(module)
     if with_assertions:
         with module.context, ir.Location.unknown():
-            assertions.emit(assertions.assertions(signature, rewrite.emitter, values), rewrite.emitter)
+            assertions.emit(assertions.list_assertions(signature, rewrite.emitter, values), rewrite.emitter)
     rewrite.emitter.close()
     return problems

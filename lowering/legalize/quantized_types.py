@@ -85,9 +85,9 @@ def _read(op: Any, find_constant: Callable[[Any], torch.Tensor]) -> Uniform:
     is_quantize = op.attributes["name"].value == QUANTIZE
     stored = op.results[0] if is_quantize else op.operands[0]
     floats = op.operands[0] if is_quantize else op.results[0]
-    shape, storage = list(ir.RankedTensorType(stored.type).shape), _element(stored)
-    if storage not in ("i8", "ui8") or _element(floats) != "f32":
-        raise _Unfit(f"it is of {storage} and {_element(floats)}; types are of i8 or ui8 and f32")
+    shape, storage = list(ir.RankedTensorType(stored.type).shape), _read_element(stored)
+    if storage not in ("i8", "ui8") or _read_element(floats) != "f32":
+        raise _Unfit(f"it is of {storage} and {_read_element(floats)}; types are of i8 or ui8 and f32")
     if "group_size" in given:
         raise _Unfit("its elements share scales in groups")
 
@@ -146,7 +146,7 @@ def _keep_pairs(found: Sequence[Any], uniforms: dict[Any, Uniform], untyped: lis
         if op in uniforms and op.attributes["name"].value == DEQUANTIZE:
             source = op.operands[0]
             is_typed = not isinstance(source.owner, ir.Block) and source.owner in uniforms
-            if not is_typed and _element(source) == "ui8":
+            if not is_typed and _read_element(source) == "ui8":
                 drop(op, "its integers are of ui8")
 
 
@@ -158,7 +158,7 @@ def _write_ends(found: Sequence[Any], uniforms: Mapping[Any, Uniform]) -> dict[A
     for op in chosen:
         uniform, source = uniforms[op], op.operands[0]
         with ir.InsertionPoint(op), op.location:
-            type_ = uniform.build(ir, _shape(source))
+            type_ = uniform.build(ir, _read_shape(source))
             if op.attributes["name"].value == QUANTIZE:
                 made[op.results[0]] = ir.Operation.create("stablehlo.uniform_quantize", results=[type_], operands=[source]).result
                 continue
@@ -188,7 +188,7 @@ def _write_products(main: Any, typed: Mapping[Any, tuple[Any, Uniform]]) -> None
         sum_ = Uniform(-(1 << 31), (1 << 31) - 1, scales, 0, axis, 32)
         attributes = {name: op.attributes[name] for name in op.attributes if name != "precision_config"}
         with ir.InsertionPoint(op), op.location:
-            product = ir.Operation.create(op.name, results=[sum_.build(ir, _shape(op.results[0]))], operands=[left[0], right[0]],
+            product = ir.Operation.create(op.name, results=[sum_.build(ir, _read_shape(op.results[0]))], operands=[left[0], right[0]],
                                           attributes=attributes).result
             floats = ir.Operation.create("stablehlo.uniform_dequantize", results=[op.results[0].type], operands=[product]).result
         op.results[0].replace_all_uses_with(floats)
@@ -210,14 +210,14 @@ def _peel(value: Any, typed: Mapping[Any, tuple[Any, Uniform]]) -> tuple[Any, Un
         uniform = replace(uniform, axis=list(op.attributes["permutation"]).index(uniform.axis))
     attributes = {name: op.attributes[name] for name in op.attributes}
     with ir.InsertionPoint(op), op.location:
-        moved = ir.Operation.create(op.name, results=[uniform.build(ir, _shape(value))], operands=[source, *list(op.operands)[1:]],
+        moved = ir.Operation.create(op.name, results=[uniform.build(ir, _read_shape(value))], operands=[source, *list(op.operands)[1:]],
                                     attributes=attributes).result
     return moved, uniform
 
 
 def _count_terms(op: Any) -> int:
     """Return how many products are summed for an element of a dot or convolution; 0 if that depends on a dynamic dim."""
-    right = _shape(op.operands[1])
+    right = _read_shape(op.operands[1])
     if op.name == "stablehlo.dot_general":
         sizes = [right[position] for position in Numbers.read(op).right_contracting]
     else:
@@ -236,16 +236,16 @@ def _find_result_dim(op: Any, axis: int) -> int | None:
         return None
     if axis in numbers.right_batch:
         return numbers.right_batch.index(axis)
-    free = [position for position in range(len(_shape(op.operands[1])))
+    free = [position for position in range(len(_read_shape(op.operands[1])))
             if position not in (*numbers.right_batch, *numbers.right_contracting)]
-    return len(_shape(op.results[0])) - len(free) + free.index(axis)
+    return len(_read_shape(op.results[0])) - len(free) + free.index(axis)
 
 
-def _element(value: Any) -> str:
+def _read_element(value: Any) -> str:
     return str(ir.RankedTensorType(value.type).element_type)
 
 
-def _shape(value: Any) -> list[int]:
+def _read_shape(value: Any) -> list[int]:
     """Return the sizes of a tensor, -1 for a dynamic one."""
     type_ = ir.RankedTensorType(value.type)
     return [-1 if type_.is_dynamic_dim(position) else type_.get_dim_size(position) for position in range(type_.rank)]

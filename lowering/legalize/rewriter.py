@@ -53,9 +53,9 @@ class Rewrite:
     def walk(self, block: ir.Block) -> None:
         """Legalize every op of a block, in order."""
         for op in list(block.operations):
-            self._operation(op.operation)
+            self._rewrite_operation(op.operation)
 
-    def _operation(self, op: Any) -> None:
+    def _rewrite_operation(self, op: Any) -> None:
         self.emitter.here = op
         self._now = {}
         rule = values.RULES.get(op.name)
@@ -66,7 +66,7 @@ class Rewrite:
             if found is not None and not op.name.startswith("stablehlo."):
                 return  # computed; a pattern that needs it as data builds it from the expression
         if op.name.startswith(PURE):
-            self._pure(op)
+            self._rewrite_pure(op)
         elif (pattern := self._patterns.get(op.name)) is not None:
             pattern(op, self)
         elif not op.name.startswith(("shape.assuming", "scf.")):
@@ -81,7 +81,7 @@ class Rewrite:
                     return False
         return True
 
-    def _pure(self, op: Any) -> None:
+    def _rewrite_pure(self, op: Any) -> None:
         index = shapes.shape_operand(op.name)
         found = shapes.dims(op, self.known) if op.name.startswith(("stablehlo.", "chlo.")) else []
         for position, operand in enumerate(list(op.operands)):

@@ -32,7 +32,7 @@ def separate(block: ir.Block) -> None:
                 separate(inner)
         if (mask := _find_mask(operation)) is not None:
             _put_barrier(operation, mask)
-        step = _step(operation)
+        step = _read_step(operation)
         if step is None:
             continue
         source, kind, constant = step
@@ -55,7 +55,7 @@ def _find_mask(op: Any) -> Any | None:
     if op.name != "stablehlo.multiply" or str(ir.RankedTensorType(op.results[0].type).element_type) not in _RANGE:
         return None
     masks = [_is_mask(operand) for operand in op.operands]
-    if masks[0] == masks[1] or any(_constant(operand) is not None for operand in op.operands):
+    if masks[0] == masks[1] or any(_read_constant(operand) is not None for operand in op.operands):
         return None
     return op.operands[masks.index(True)]
 
@@ -68,14 +68,14 @@ def _is_mask(value: Any) -> bool:
     return str(ir.RankedTensorType(value.owner.operands[0].type).element_type) == "i1"
 
 
-def _step(op: Any) -> tuple[Any, str, float] | None:
+def _read_step(op: Any) -> tuple[Any, str, float] | None:
     """Return the value that a constant scales or shifts, and the amount, which for a scale is its power of two."""
     if op.name not in (*_SCALES, *_OFFSETS):
         return None
     left, right = op.operands
     if str(ir.RankedTensorType(left.type).element_type) not in _RANGE:
         return None
-    first, second = _constant(left), _constant(right)
+    first, second = _read_constant(left), _read_constant(right)
     if (first is None) == (second is None) or (first is not None and op.name in ("stablehlo.divide", "stablehlo.subtract")):
         return None
     source, constant = (left, float(second)) if first is None else (right, float(first))  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ def _step(op: Any) -> tuple[Any, str, float] | None:
     return source, "scale", math.log2(abs(constant)) * (1 if op.name == "stablehlo.multiply" else -1)
 
 
-def _constant(value: Any) -> Any | None:
+def _read_constant(value: Any) -> Any | None:
     """Return the number that all elements of a value have, if it is a constant, possibly converted and broadcast."""
     while not isinstance(value.owner, ir.Block) and value.owner.name in ("stablehlo.convert", *BROADCASTS, *RESHAPES):
         value = value.owner.operands[0]

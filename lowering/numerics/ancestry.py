@@ -37,10 +37,10 @@ class Making:
         return Making(max(dtypes, key=comparison.precision, default=None), self.is_random or other.is_random)
 
 
-def makings(program: ExportedProgram, signature: Signature) -> tuple[Making, ...]:
+def trace_results(program: ExportedProgram, signature: Signature) -> tuple[Making, ...]:
     """Return how each result of `signature` that is no constant is computed, in their order."""
     module = program.graph_module
-    found = _nodes(module)
+    found = _list_nodes(module)
     returned = next(node for node in module.graph.nodes if node.op == "output").args[0]
     return tuple(found[output] if isinstance(output, Node) else Making()
                  for output, result in zip(returned, signature.results, strict=True) if result in signature.returned)
@@ -58,14 +58,14 @@ def _converts(node: Node) -> bool:
             and not made.dtype.is_floating_point and not made.dtype.is_complex and made.dtype is not torch.bool)
 
 
-def _nodes(module: GraphModule) -> dict[Node, Making]:
+def _list_nodes(module: GraphModule) -> dict[Node, Making]:
     found: dict[Node, Making] = {}
     for node in module.graph.nodes:
         own = Making()
         if node.op == "call_function":
             own = Making(_rounds_to(node), _draws(node))
         elif node.op == "get_attr" and isinstance(body := getattr(module, str(node.target), None), GraphModule):
-            own = _join(_nodes(body).values())  # of a branch or a loop: whatever happens there may reach the results
+            own = _join(_list_nodes(body).values())  # of a branch or a loop: whatever happens there may reach the results
         found[node] = _join([own, *(found[source] for source in node.all_input_nodes)])
     return found
 

@@ -86,21 +86,21 @@ class Arbiter:
         return examined
 
     def _examine(self, index: int, found: Comparison, got: torch.Tensor, want: Sequence[torch.Tensor]) -> Comparison:
-        limit, error = self._limit(index, want[index]), perturbed.apart(got, want[index])
+        limit, error = self._limit(index, want[index]), perturbed.measure_distances(got, want[index])
         if limit and (says := self._find_bias(index, got, want)):
             return replace(found, wrong="values", detail=f"is within the tolerance, but {says}")
-        deviation: torch.Tensor | None = perturbed.least(want[index]) if limit else None
+        deviation: torch.Tensor | None = perturbed.estimate_own_rounding(want[index]) if limit else None
         for count in _PERTURBED:
-            if deviation is None or not perturbed.excess(error, deviation, limit):
+            if deviation is None or not perturbed.describe_excess(error, deviation, limit):
                 return found
             deviation = self._reruns.measure_deviation(index, want, count)
-        if deviation is None or not (says := perturbed.excess(error, deviation, limit)):
+        if deviation is None or not (says := perturbed.describe_excess(error, deviation, limit)):
             return found
         float64 = self._reruns.compute_reference()
         if not isinstance(float64, str) and float64[index].shape == got.shape:  # eager's own kernel may be the one that is far off
             got, exact = self._trust(index, got, want, float64[index])
-            honest = torch.maximum(deviation, perturbed.apart(want[index], exact))
-            if not perturbed.excess(perturbed.apart(got, exact), honest, limit, exact):
+            honest = torch.maximum(deviation, perturbed.measure_distances(want[index], exact))
+            if not perturbed.describe_excess(perturbed.measure_distances(got, exact), honest, limit, exact):
                 return found
         size = f"max abs {found.max_abs:.3g}, max rel {found.max_rel:.3g}"
         return replace(found, wrong="values", detail=f"is within the tolerance ({size}), but {says}")
@@ -117,7 +117,7 @@ class Arbiter:
 
     def _limit(self, index: int, want: torch.Tensor) -> float:
         """Return by how many standard deviations most elements of a result may differ, or 0 if it is not examined."""
-        dtype = comparison.deciding(want.dtype, self.makings[index].narrowest)
+        dtype = comparison.choose_deciding(want.dtype, self.makings[index].narrowest)
         is_overridden = any(types.find_row(each).name in self.eager.model.tolerances for each in (dtype, want.dtype))
         return 0.0 if is_overridden else perturbed.LIMITS.get(dtype, 0.0)
 
@@ -128,10 +128,10 @@ class Arbiter:
         sides = "float64 sides with eager" if exact is float64 else "float64 computes something else than eager, and judges no such element"
         if found.wrong == "non-finite":
             return self._check_places(index, found, got, wants, exact, sides)
-        if comparison.nearer(got, want, exact) or self._is_rounding(index, got, want, exact) or self._is_near(index, got, wants, exact):
+        if comparison.is_nearer(got, want, exact) or self._is_rounding(index, got, want, exact) or self._is_near(index, got, wants, exact):
             return self._accept("verify_arbitrated", result, found,
                                   "differs from eager, but not more from float64 than rounding explains")
-        if result.kind == "gradient" and any(comparison.similar(got, want, near) for near in self._reruns.compute_nearby(result.name)):
+        if result.kind == "gradient" and any(comparison.is_similar(got, want, near) for near in self._reruns.compute_nearby(result.name)):
             says = "differs from eager, but not more than eager's own where weights are off by their rounding"
             return self._accept("gradient_ill_conditioned", result, found, says)
         if result.kind == "gradient" and self._is_rounding(index, got, want, exact, self._largest_nearby(result.name, want)):
@@ -151,7 +151,7 @@ class Arbiter:
         tolerance = comparison.find_tolerance(want.dtype, self.eager.model.tolerances, want, self.makings[index].narrowest)
         size = perturbed.split(want).abs()
         allowed = tolerance.atol + tolerance.rtol * size
-        off, foreign = perturbed.apart(want, exact), torch.zeros_like(size, dtype=torch.bool)
+        off, foreign = perturbed.measure_distances(want, exact), torch.zeros_like(size, dtype=torch.bool)
         for room in self._measure_eager(index, wants) if not self.eager.is_opaque else ():
             foreign = off > torch.maximum(allowed, room)
             if not foreign.any():
@@ -160,7 +160,7 @@ class Arbiter:
             return got, exact
         if foreign.sum() > _FOREIGN * foreign.numel():
             foreign[:] = True
-        agrees = foreign & (perturbed.apart(got, want) <= allowed)
+        agrees = foreign & (perturbed.measure_distances(got, want) <= allowed)
         if want.is_complex():
             foreign, agrees = foreign.any(-1), agrees.all(-1)
         return torch.where(agrees, want, got), torch.where(foreign, want.to(exact.dtype), exact)
@@ -169,11 +169,11 @@ class Arbiter:
         """Yield how far honest eager may be from float64, element by element: 0, and what more and more samples of its rounding allow."""
         room = torch.zeros_like(perturbed.split(wants[index]))
         yield room
-        dtype = _ROUNDED.get(comparison.deciding(wants[index].dtype, self.makings[index].narrowest))
+        dtype = _ROUNDED.get(comparison.choose_deciding(wants[index].dtype, self.makings[index].narrowest))
         for count in range(_SAMPLES if dtype is not None else 0):
             if (spreads := self._reruns.measure_spread(dtype, count)) is None:
                 break
-            yield (room := rounding.FITTED * perturbed.pool(perturbed.split(spreads[index])))
+            yield (room := rounding.FITTED * perturbed.pool_distances(perturbed.split(spreads[index])))
         for count in _PERTURBED:
             if (deviation := self._reruns.measure_deviation(index, wants, count)) is not None:
                 yield torch.maximum(room, _FAR * deviation)
@@ -213,7 +213,7 @@ class Arbiter:
     def _compare_rest(self, index: int, got: torch.Tensor, agreed: torch.Tensor, exact: torch.Tensor) -> Comparison:
         """Compare with what eager and float64 together give; what rounding explains agrees."""
         rest = comparison.compare(got, agreed, comparison.find_tolerance(agreed.dtype, self.eager.model.tolerances, agreed))
-        explained = rest.wrong == "values" and (comparison.nearer(got, agreed, exact) or self._is_rounding(index, got, agreed, exact))
+        explained = rest.wrong == "values" and (comparison.is_nearer(got, agreed, exact) or self._is_rounding(index, got, agreed, exact))
         return replace(rest, wrong=None) if explained else rest
 
     def _accept(self, code: str, result: Result, found: Comparison, says: str) -> Comparison:
@@ -226,14 +226,14 @@ class Arbiter:
 
         nearby: the distance that weights off by their rounding account for; twice of it is allowed too.
         """
-        dtype = _ROUNDED.get(comparison.deciding(want.dtype, self.makings[index].narrowest))
+        dtype = _ROUNDED.get(comparison.choose_deciding(want.dtype, self.makings[index].narrowest))
         if dtype in perturbed.HALVES:  # `_is_near` knows which ops round to them
             return False
         for count in range(_MORE if dtype is not None else 0):
             if (spreads := self._reruns.measure_spread(dtype, count)) is None:
                 return False
             # an element that is off by little in all samples has the spread of its slices
-            spread = spreads[index] if spreads[index].is_complex() else perturbed.pool(spreads[index])
+            spread = spreads[index] if spreads[index].is_complex() else perturbed.pool_distances(spreads[index])
             further = comparison.count_further(got, want, exact, rounding.fit(spread, want, exact) + 2 * nearby)
             if not further or (count + 1 >= _SAMPLES and further > _FEW * got.numel()):
                 return not further
@@ -242,21 +242,21 @@ class Arbiter:
     def _is_near(self, index: int, got: torch.Tensor, want: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
         """Return whether a result of halves is off by no more than eager is where each of its ops errs a little."""
         limit = self._limit(index, want[index])
-        if comparison.deciding(want[index].dtype, self.makings[index].narrowest) not in perturbed.HALVES or not limit:
+        if comparison.choose_deciding(want[index].dtype, self.makings[index].narrowest) not in perturbed.HALVES or not limit:
             return False
-        off, own = perturbed.apart(got, exact), perturbed.apart(want[index], exact)
+        off, own = perturbed.measure_distances(got, exact), perturbed.measure_distances(want[index], exact)
         for count in _PERTURBED:
             deviation = self._reruns.measure_deviation(index, want, count)
             if deviation is None:
                 return False
             honest = torch.maximum(deviation, own)
-            if bool((off <= torch.maximum(2 * own, _FAR * deviation)).all()) and not perturbed.excess(off, honest, limit, exact):
+            if bool((off <= torch.maximum(2 * own, _FAR * deviation)).all()) and not perturbed.describe_excess(off, honest, limit, exact):
                 return True
         return False
 
     def _largest_nearby(self, name: str, want: torch.Tensor) -> torch.Tensor:
         """Return how far each element of a gradient is from `want` at most, where weights are off by their rounding."""
-        return functools.reduce(rounding.larger, (rounding.distance(near, want) for near in self._reruns.compute_nearby(name)))
+        return functools.reduce(rounding.pick_larger, (rounding.measure_distance(near, want) for near in self._reruns.compute_nearby(name)))
 
 
 def _classify(value: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from lowering.numerics import buckets, comparison, counted, packaging, recorded_
 from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
-from lowering.numerics.runner import arguments, find_known_ints
+from lowering.numerics.runner import find_known_ints, order_arguments
 from lowering.numerics.vectors import Owned
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
@@ -73,7 +73,7 @@ class Artifact:
         for each. entry: which function, of a program with several entries: Refused if it has no such entry.
         """
         path = folder / SIGNATURE
-        with _reading(path):
+        with _convert_errors(path):
             data = files.read(path)
             function, records = None, folder
             if "entries" in data:
@@ -112,7 +112,7 @@ class Artifact:
         are none. Refused says which size the program does not take.
         steps: how often the (dynamic) program runs, each time with the states that the last run left; results are those of the last run.
         """
-        with _reading(self.folder / SIGNATURE):
+        with _convert_errors(self.folder / SIGNATURE):
             space = Space.build(self.model, self.signature)
             full = self._choose_sizes(space, sizes, steps, compare)
             recorded = recorded_points.find(self.records, full) if compare else None
@@ -128,7 +128,7 @@ class Artifact:
         if dispatch and bucket:
             program = _print_program(read_program(self.folder, bucket.program, bucket.sha256, buckets.FILE))
             taken = dispatch.pad(taken, bucket)
-        values = arguments(self.signature, self.weights, taken)
+        values = order_arguments(self.signature, self.weights, taken)
         known = find_known_ints(self.signature, values)
         computed = (xla.run(program, values, known) if steps == 1 else
                     xla.repeat(program, values, self.signature.states, steps, known))
@@ -140,7 +140,7 @@ class Artifact:
         results = dict(zip((result.label for result in self.signature.returned), computed, strict=True))
         compared = None
         if recorded:
-            with _reading(self.records, "the record of verify"):
+            with _convert_errors(self.records, "the record of verify"):
                 compared = self.compare(results, *recorded[1:])
         return Execution(full, results, seconds, compared, bucket, dispatch is not None)
 
@@ -210,7 +210,7 @@ def read_program(folder: Path, name: Any, sha256: str, place: str) -> bytes:
 
 
 @contextmanager
-def _reading(path: Path, what: str = "") -> Iterator[None]:
+def _convert_errors(path: Path, what: str = "") -> Iterator[None]:
     """Convert the errors of data that are not as they were written to InfraError. what: of which part of `path`."""
     try:
         yield

@@ -23,7 +23,7 @@ from lowering.numerics.conditions import Conditions
 from lowering.numerics.integers import Replaying
 from lowering.numerics.perturbed import HALVES
 from lowering.numerics.points import Point, Sizes, Space
-from lowering.numerics.runner import Eager, LevelRun, Run, Tensors, runner
+from lowering.numerics.runner import Eager, LevelRun, Run, Tensors, make_runner
 from lowering.numerics.ties import Picks
 from lowering.numerics.vectors import Owned, Vectors
 from lowering.numerics.verification import LevelCheck
@@ -116,7 +116,7 @@ class Bench:
 
     def compare(self, got: torch.Tensor, want: torch.Tensor, making: Making) -> Comparison:
         tolerance = comparison.find_tolerance(want.dtype, self.model.tolerances, want, making.narrowest)
-        held_to = types.dtype_name(comparison.deciding(want.dtype, making.narrowest))
+        held_to = types.dtype_name(comparison.choose_deciding(want.dtype, making.narrowest))
         return replace(comparison.compare(got, want, tolerance), held_to=held_to)
 
     def check(self, run: Run, given: Tensors, reference: Reference, retry: bool = True) -> LevelCheck:
@@ -155,7 +155,7 @@ class Bench:
         settled = self.arbiter.settle(compared, given, got, want, fixed)
         if reference.seconds < _EXAMINED_SECONDS and not self.makes_integers:  # a step of an integer is no small error
             halves = [index for index in fixed
-                      if comparison.deciding(want[index].dtype, self.makings[index].narrowest) in HALVES]
+                      if comparison.choose_deciding(want[index].dtype, self.makings[index].narrowest) in HALVES]
             settled = self.arbiter.examine(settled, given, got, want, fixed if reference.is_close else halves)
         checked = LevelCheck(seconds, dict(zip((result.label for result in self.results), settled, strict=True)))
         return self._retry(run, given, reference, checked) if retry and not checked.agrees else checked
@@ -278,7 +278,7 @@ class Bench:
     def build_run(self, form: Program, device: Xla) -> LevelRun | None:
         """Return a function that runs `form`, or None, with a note, if IREE does not take it."""
         try:
-            return runner(form, device)
+            return make_runner(form, device)
         except StageFailed as error:
             self.noted.append(("level_not_run", form.level.word, "; ".join(map(str, error.problems))))
             return None

@@ -40,7 +40,7 @@ class _Op:
     is_single: bool
 
 
-def with_asserted(captured: Captured, built: Built, note: Note) -> Captured:
+def assert_conditions(captured: Captured, built: Built, note: Note) -> Captured:
     """Add the conditions of branches that were not captured to what `captured` asserts, unless it is right at sizes that take them.
 
     It is right if it computes what the module does. A model without values cannot be run: its program is right if a capture at these sizes
@@ -50,7 +50,7 @@ def with_asserted(captured: Captured, built: Built, note: Note) -> Captured:
     if not captured.branches or program is None:
         return captured
     ops = tuple(_list_ops(program))
-    for node, _ in list(squeezes.dynamic(program)):
+    for node, _ in list(squeezes.list_dynamic(program)):
         squeezes.settle(node)
     results.rename_results(program)
     is_run = model.weights == "random"
@@ -61,9 +61,9 @@ def with_asserted(captured: Captured, built: Built, note: Note) -> Captured:
             note("branch_unchecked", _describe(branch, "what the program computes there was not compared with the model"),
                  branch.condition.text)
     if is_run:
-        asserted = tuple(_wrong(compared, lambda sizes: _agrees(sizes, program, built.module, model), model))
+        asserted = tuple(_find_wrong(compared, lambda sizes: _agrees(sizes, program, built.module, model), model))
     else:
-        asserted = tuple(_wrong(compared, lambda sizes: _has_ops(ops, sizes, built.module, model), model))
+        asserted = tuple(_find_wrong(compared, lambda sizes: _has_ops(ops, sizes, built.module, model), model))
     for branch in asserted:
         note("guard_within_range", _describe(branch, "the program refuses these sizes"), branch.condition.text)
     return replace(captured, deferred=(*captured.deferred, *(branch.condition for branch in asserted)))
@@ -75,7 +75,7 @@ def _describe(branch: Branch, consequence: str) -> str:
     return f"the code was captured for {branch.condition.text} and takes another branch at {at}{line}; {consequence}"
 
 
-def _wrong(branches: Sequence[Branch], agrees: Callable[[Mapping[str, int]], bool], model: Model) -> Iterator[Branch]:
+def _find_wrong(branches: Sequence[Branch], agrees: Callable[[Mapping[str, int]], bool], model: Model) -> Iterator[Branch]:
     """Return the branches at whose other sizes the program does not agree with the module, each point looked at once."""
     judged: dict[tuple[tuple[str, int], ...], bool] = {}
     for branch in branches:
@@ -114,7 +114,7 @@ def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn
             got = flatten_outputs(captured(**arguments))
     except Exception:  # noqa: BLE001 - whatever a program of other shapes raises
         return False
-    return _same(got, want, model)
+    return _are_same(got, want, model)
 
 
 def _has_ops(ops: Sequence[_Op], sizes: Mapping[str, int], module: torch.nn.Module, model: Model) -> bool:
@@ -162,7 +162,7 @@ def _seed_draws(model: Model) -> Iterator[None]:
         yield
 
 
-def _same(got: Outputs, want: Outputs, model: Model) -> bool:
+def _are_same(got: Outputs, want: Outputs, model: Model) -> bool:
     if got.tensors.keys() != want.tensors.keys():
         return False
     return all(compare(got.tensors[name].detach(), tensor.detach(), find_tolerance(tensor.dtype, model.tolerances, tensor)).agrees

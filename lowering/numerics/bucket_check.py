@@ -15,7 +15,7 @@ from lowering.numerics import comparison
 from lowering.numerics.bench import Bench
 from lowering.numerics.buckets import Bucket, Dispatch, fill_up
 from lowering.numerics.points import Point, Sizes
-from lowering.numerics.runner import Run, Tensors, arguments
+from lowering.numerics.runner import Run, Tensors, order_arguments
 from lowering.numerics.static_modules import StaticModule
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
@@ -48,7 +48,7 @@ class Executable:
 
     def run_padded(self, given: Tensors, sizes: Sizes) -> tuple[torch.Tensor, ...]:
         """Run on inputs that are padded already."""
-        values = arguments(self.signature, self.weights, given)
+        values = order_arguments(self.signature, self.weights, given)
         return self.dispatch.crop(self.device.execute(self.loaded, values), sizes)
 
 
@@ -65,7 +65,7 @@ def check(bench: Bench, executable: Executable) -> tuple[Bucket, list[Problem]]:
         raise Mismatch([Problem(f"output '{name}' of bucket {bucket}", detail) for name, detail in wrong.items()])
     problems = []
     exact: list[str] = []
-    smallest = _smallest(executable.dispatch, bucket, bench)
+    smallest = _find_smallest(executable.dispatch, bucket, bench)
     if not _agrees(bench, executable, {**sizes, **smallest}):
         for symbol, size in smallest.items():
             alone = _compare(bench, executable, {**sizes, symbol: size})
@@ -77,7 +77,7 @@ def check(bench: Bench, executable: Executable) -> tuple[Bucket, list[Problem]]:
         if not exact or not _agrees(bench, executable, {**sizes, **rest}):
             exact = list(smallest)
             problems.append(Problem(f"bucket {bucket}", f"results differ where {' and '.join(rest)} are padded together"))
-    for middle in _middles(bench, sizes, {name: size for name, size in smallest.items() if name not in exact}):
+    for middle in _find_middles(bench, sizes, {name: size for name, size in smallest.items() if name not in exact}):
         if not _agrees(bench, executable, middle):
             raise Mismatch(Problem(f"bucket {bucket}", f"results differ at {evaluation.text(middle)}, but not where more is padded"))
     cost = {**bucket.cost, "compile_seconds": round(executable.seconds, 4), "run_seconds": round(found.seconds, 6)}
@@ -107,7 +107,7 @@ def _list_wrong(found: LevelCheck) -> dict[str, str]:
     return {name: compared.detail for name, compared in found.outputs.items() if not compared.agrees}
 
 
-def _smallest(dispatch: Dispatch, bucket: Bucket, bench: Bench) -> dict[str, int]:
+def _find_smallest(dispatch: Dispatch, bucket: Bucket, bench: Bench) -> dict[str, int]:
     """Return, by symbol, the smallest size that this bucket serves and no smaller bucket does, if it is not the bucket's own."""
     found = {}
     for name, size in bucket.sizes.items():
@@ -119,7 +119,7 @@ def _smallest(dispatch: Dispatch, bucket: Bucket, bench: Bench) -> dict[str, int
     return found
 
 
-def _middles(bench: Bench, sizes: Sizes, smallest: Mapping[str, int]) -> Iterator[dict[str, int]]:
+def _find_middles(bench: Bench, sizes: Sizes, smallest: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """Return sizes half-way between the smallest and the bucket's, all symbols together."""
     found = dict(sizes)
     for name, low in smallest.items():

@@ -63,16 +63,16 @@ def find_tolerance(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want:
                    narrowest: torch.dtype | None = None) -> Tolerance:
     """Return the override for the dtype, as it stands.
 
-    Else that of the dtype that decides (see `deciding`), its default scaled to the size of `want`.
+    Else that of the dtype that decides (see `choose_deciding`), its default scaled to the size of `want`.
     """
-    own, word = types.find_row(dtype).name, types.find_row(deciding(dtype, narrowest)).name
+    own, word = types.find_row(dtype).name, types.find_row(choose_deciding(dtype, narrowest)).name
     for name in (own, word):
         if name in overrides:
             return overrides[name]
     return scale_tolerance(TOLERANCES.get(word, EXACT), want)
 
 
-def deciding(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
+def choose_deciding(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
     """Return the dtype whose rounding a result of `dtype` carries. narrowest: the narrowest float on the way to the result."""
     is_inexact = dtype.is_floating_point or dtype.is_complex
     return narrowest if is_inexact and narrowest is not None and precision(narrowest) > precision(dtype) else dtype
@@ -98,14 +98,14 @@ def scale_tolerance(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
     if tolerance.atol == 0:
         return tolerance
     total, count = 0.0, 0
-    for (part,) in _chunks(want):
+    for (part,) in _split(want):
         finite = part[torch.isfinite(part)]
         total, count = total + float(finite.square().sum()), count + finite.numel()
-    size = min(math.sqrt(total / count), _TYPICAL * _median(want)) if total else 1.0
+    size = min(math.sqrt(total / count), _TYPICAL * _find_median(want)) if total else 1.0
     return Tolerance(tolerance.atol * min(1.0, max(size, 1e-3)), tolerance.rtol, tolerance.reason)
 
 
-def _median(tensor: torch.Tensor) -> float:
+def _find_median(tensor: torch.Tensor) -> float:
     """Return the median size of the elements that are finite and not 0, of some elements at equal distances; 0 when there is none."""
     flat = tensor.detach().abs().reshape(-1)
     flat = flat[:: -(-flat.numel() // _SAMPLED)].to("cpu", torch.float64)
@@ -134,8 +134,8 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
     max_abs = max_rel = excess = 0.0
     differing, misplaced, worst, first_misplaced, start, compared = 0, 0, None, None, 0, 0
     exact = tolerance.atol == 0 and tolerance.rtol == 0
-    originals = zip(_parts(got), _parts(want), strict=True)
-    for (a, b), (raw_a, raw_b) in zip(_chunks(got, want), originals, strict=True):
+    originals = zip(_split_flat(got), _split_flat(want), strict=True)
+    for (a, b), (raw_a, raw_b) in zip(_split(got, want), originals, strict=True):
         finite = torch.isfinite(a) & torch.isfinite(b)
         compared += int(finite.sum())
         elsewhere = ~finite & ~((a == b) | (torch.isnan(a) & torch.isnan(b)))
@@ -157,17 +157,17 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
     if misplaced:
         index = _index(want, first_misplaced or 0)
         detail = (f"{misplaced} of {want.numel()} elements are NaN or infinite in one only, first at {list(index)}: "
-                  f"{_values(got, want, index)}")
+                  f"{_describe_values(got, want, index)}")
         return Comparison(want.numel(), "non-finite", detail, max_abs, max_rel, differing + misplaced, index, finite=compared)
     if worst is None:
         return Comparison(want.numel(), None, "", max_abs, max_rel, finite=compared)
     index = _index(want, worst)
     detail = (f"{differing} of {want.numel()} elements differ (max abs {max_abs:.3g}, max rel {max_rel:.3g}; "
-              f"allowed {tolerance.atol:.3g} + {tolerance.rtol:.3g}*|eager|), worst at {list(index)}: {_values(got, want, index)}")
+              f"allowed {tolerance.atol:.3g} + {tolerance.rtol:.3g}*|eager|), worst at {list(index)}: {_describe_values(got, want, index)}")
     return Comparison(want.numel(), "values", detail, max_abs, max_rel, differing, index, finite=compared)
 
 
-def nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, spread: torch.Tensor | None = None) -> bool:
+def is_nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, spread: torch.Tensor | None = None) -> bool:
     """Return whether no element of `got` is further from `reference` than it may be (see `count_further`)."""
     return count_further(got, want, reference, spread) == 0
 
@@ -182,17 +182,17 @@ def count_further(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor
     step = precision(got.dtype)
     units = _UNITS * step if step <= precision(torch.float32) else 0.0
     further = 0
-    for exact, one, other, room in _chunks(reference, got, want, spreads):
+    for exact, one, other, room in _split(reference, got, want, spreads):
         finite = torch.isfinite(exact) & torch.isfinite(one) & torch.isfinite(other)
         bound = torch.maximum(torch.maximum(2 * (other - exact).abs(), room.abs()), units * exact.abs())
         further += int((finite & ((one - exact).abs() > bound)).sum())
     return further
 
 
-def similar(got: torch.Tensor, want: torch.Tensor, near: torch.Tensor) -> bool:
+def is_similar(got: torch.Tensor, want: torch.Tensor, near: torch.Tensor) -> bool:
     """Return whether `got` is no further from `want` than twice what `near` is, at worst and in the mean over all elements."""
     errors = [[0.0, 0.0], [0.0, 0.0]]
-    for exact, *parts in _chunks(want, got, near):
+    for exact, *parts in _split(want, got, near):
         for error, part in zip(errors, parts, strict=True):
             off = torch.where(torch.isfinite(exact) & torch.isfinite(part), (part - exact).abs(), 0.0)
             error[0] = max(error[0], float(off.max()) if off.numel() else 0.0)
@@ -201,16 +201,16 @@ def similar(got: torch.Tensor, want: torch.Tensor, near: torch.Tensor) -> bool:
     return got_max <= 2 * near_max and got_sum <= 4 * near_sum
 
 
-def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+def _split_flat(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     flat = tensor.detach().contiguous().reshape(-1)
     if flat.is_complex():
         flat = torch.view_as_real(flat.resolve_conj()).reshape(-1)
     return (flat[start : start + _CHUNK] for start in range(0, flat.numel(), _CHUNK))
 
 
-def _chunks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+def _split(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Split tensors of one shape into equal flat pieces, in float64; a complex number becomes its two parts."""
-    for pieces in zip(*map(_parts, tensors), strict=True):
+    for pieces in zip(*map(_split_flat, tensors), strict=True):
         yield tuple(piece.to("cpu", torch.float64) for piece in pieces)
 
 
@@ -219,7 +219,7 @@ def _index(tensor: torch.Tensor, flat: int) -> tuple[int, ...]:
     return tuple(int(step) for step in torch.unravel_index(torch.tensor(position), tensor.shape))
 
 
-def _values(got: torch.Tensor, want: torch.Tensor, index: tuple[int, ...]) -> str:
+def _describe_values(got: torch.Tensor, want: torch.Tensor, index: tuple[int, ...]) -> str:
     def read(tensor: torch.Tensor) -> Any:
         value = tensor[index].item()
         return f"{value:.7g}" if isinstance(value, float) else value

@@ -57,8 +57,8 @@ class Conditions:
                 if step is not None:
                     positions[op.operation.results[0]] = len(steps)
                     steps.append(step)
-            texts = {position: _text(steps, position) for position, step in enumerate(steps)
-                     if _kind(step) in ("compare", *_DIRECTIONS) and step.op is not None and _is_used(step.op)}
+            texts = {position: _spell_condition(steps, position) for position, step in enumerate(steps)
+                     if _name_op(step) in ("compare", *_DIRECTIONS) and step.op is not None and _is_used(step.op)}
             frozen = tuple(map(_freeze, steps))
         numbers = {int(step.constant) for step in frozen if isinstance(step.constant, int) and not isinstance(step.constant, bool)}
         return Conditions(frozen, {place: text for place, text in texts.items() if text}, tuple(sorted(numbers)))
@@ -83,14 +83,14 @@ class Conditions:
         """Yield the text, step and operands of each condition that can be evaluated at `sizes`."""
         known: list[scalars.Number | None] = []
         for step in self.steps if self.texts else ():
-            known.append(self._value(step, known, sizes))
+            known.append(self._compute_value(step, known, sizes))
         for position, text in self.texts.items():
             step = self.steps[position]
             left, right = (known[operand] for operand in step.operands)
             if left is not None and right is not None:
                 yield text, step, left, right
 
-    def _value(self, step: _Step, known: Sequence[scalars.Number | None], sizes: Mapping[str, int]) -> scalars.Number | None:
+    def _compute_value(self, step: _Step, known: Sequence[scalars.Number | None], sizes: Mapping[str, int]) -> scalars.Number | None:
         if step.constant is not None:
             return step.constant
         if step.dim is not None:
@@ -127,13 +127,13 @@ def _read(op: Any, positions: Mapping[Any, int], signature: Signature) -> _Step 
     return _Step(op, element, tuple(positions[operand] for operand in op.operands))
 
 
-def _kind(step: _Step) -> str:
+def _name_op(step: _Step) -> str:
     return "" if step.op is None else step.op.name.removeprefix("stablehlo.")
 
 
 def _freeze(step: _Step) -> _Step:
     """Return `step` with the op's name and direction instead of the op, which lives no longer than its module."""
-    return step if step.op is None else replace(step, op=(_kind(step), scalars.read_direction(step.op)))
+    return step if step.op is None else replace(step, op=(_name_op(step), scalars.read_direction(step.op)))
 
 
 def _is_used(op: Any) -> bool:
@@ -149,18 +149,18 @@ def _asserts(op: Any) -> bool:
     return len(results) == 1 and scalars.read_element_type(results[0]) == "i1" and not _is_used(operation)
 
 
-def _text(steps: Sequence[_Step], position: int) -> str:
+def _spell_condition(steps: Sequence[_Step], position: int) -> str:
     """Return a condition in terms of the symbols; empty where sizes have no part in it."""
     step = steps[position]
-    if not any(_depends(steps, operand) for operand in step.operands):
+    if not any(_depends_on_sizes(steps, operand) for operand in step.operands):
         return ""
     left, right = (_spell(steps, operand, 4) for operand in step.operands)
-    return f"{left} {_SIGNS[_DIRECTIONS.get(_kind(step)) or scalars.read_direction(step.op)]} {right}"
+    return f"{left} {_SIGNS[_DIRECTIONS.get(_name_op(step)) or scalars.read_direction(step.op)]} {right}"
 
 
-def _depends(steps: Sequence[_Step], position: int) -> bool:
+def _depends_on_sizes(steps: Sequence[_Step], position: int) -> bool:
     step = steps[position]
-    return isinstance(step.dim, str) or any(_depends(steps, operand) for operand in step.operands)
+    return isinstance(step.dim, str) or any(_depends_on_sizes(steps, operand) for operand in step.operands)
 
 
 def _spell(steps: Sequence[_Step], position: int, depth: int) -> str:
@@ -169,12 +169,12 @@ def _spell(steps: Sequence[_Step], position: int, depth: int) -> str:
         return str(step.constant)
     if step.dim is not None:
         return str(step.dim)
-    if _kind(step) in ("convert", "reshape"):
+    if _name_op(step) in ("convert", "reshape"):
         return _spell(steps, step.operands[0], depth)
-    return f"{_kind(step)}({', '.join(_spell(steps, operand, depth - 1) for operand in step.operands)})" if depth else "…"
+    return f"{_name_op(step)}({', '.join(_spell(steps, operand, depth - 1) for operand in step.operands)})" if depth else "…"
 
 
-def texts(found: Mapping[str, bool]) -> Iterator[str]:
+def name_classes(found: Mapping[str, bool]) -> Iterator[str]:
     """Return the names of the classes that the sizes of `found` belong to: how each condition is decided, and each two of the first."""
     words = [f"{text} {'holds' if holds else 'fails'}" for text, holds in found.items()]
     yield from (PREFIX + word for word in words)

@@ -12,7 +12,7 @@ from lowering.numerics import iree, libtorch
 from lowering.numerics.bench import Bench
 from lowering.numerics.points import Point
 from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import Body, LevelRun, expand_types, find_known_ints, runner, with_numbers
+from lowering.numerics.runner import Body, LevelRun, expand_types, find_known_ints, make_runner, restore_numbers
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
 
@@ -133,7 +133,7 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
     if consumer == LIBTORCH:
         return LevelRun.prepare(form, _start_libtorch), ""
     if form.level is not Level.STABLEHLO or consumer == XLA:
-        return runner(form, device), ""
+        return make_runner(form, device), ""
     form = expand_types(form)
 
     def start(form: Program) -> ReferenceInterpreter | iree.StableHLO:
@@ -153,7 +153,7 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
 def _start_libtorch(form: Program) -> Body:
     signature, engine = form.signature, libtorch.Libtorch(form)
     assert signature is not None
-    return lambda values: engine.run(with_numbers(signature, values))
+    return lambda values: engine.run(restore_numbers(signature, values))
 
 
 def choose_points(points: Sequence[Point], bench: Bench, count: int) -> list[Point]:

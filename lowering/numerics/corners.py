@@ -52,15 +52,15 @@ class Classes:
                 if sizes[other] == self.tops[other]:
                     found[f"{one} at its least, {other} = max"] = _WORTH["flat"]
         found |= dict.fromkeys(self.conditions.limits(sizes), _WORTH["limit"])
-        return found | dict.fromkeys(conditions.texts(self.conditions.at(sizes)), _WORTH["condition"])
+        return found | dict.fromkeys(conditions.name_classes(self.conditions.at(sizes)), _WORTH["condition"])
 
     def candidates(self, admits: Callable[[Sizes], bool], seed: int) -> list[dict[str, int]]:
         """Return sizes that together belong to every class that is likely to have any, as far as `admits` takes them."""
-        values = {name: sorted(set(self._values(name, symbol))) for name, symbol in self.symbols.items()}
+        values = {name: sorted(set(self._list_sizes(name, symbol))) for name, symbol in self.symbols.items()}
         shared = set.intersection(*map(set, values.values())) if values else set()
         if len(self.symbols) > 1 and not shared:  # sizes that two symbols can share
             for one, other in itertools.combinations(self.symbols, 2):
-                if (size := _common(self.symbols[one], self.symbols[other], self.tops[one], self.tops[other])) is not None:
+                if (size := _find_common(self.symbols[one], self.symbols[other], self.tops[one], self.tops[other])) is not None:
                     values[one], values[other] = sorted({*values[one], size}), sorted({*values[other], size})
         count = math.prod(max(1, len(several)) for several in values.values())
         draw = random.Random(seed)
@@ -68,7 +68,7 @@ class Classes:
                     else (tuple(draw.choice(several) for several in values.values()) for _ in range(_CANDIDATES)))
         return [sizes for chosen in combined if admits(sizes := dict(zip(self.symbols, chosen, strict=True)))]
 
-    def _values(self, name: str, symbol: Symbol) -> Iterator[int]:
+    def _list_sizes(self, name: str, symbol: Symbol) -> Iterator[int]:
         top = self.tops[name]
         sizes = [0, 1, 2, symbol.smallest, top, top - symbol.multiple_of, self.example[name]]
         near = [number + step for number in self.conditions.numbers for step in (-symbol.multiple_of, 0, symbol.multiple_of)]
@@ -94,7 +94,7 @@ class Classes:
         return sorted(there.difference(*map(self.classify, tried)))
 
 
-def _common(one: Symbol, other: Symbol, top: int, other_top: int) -> int | None:
+def _find_common(one: Symbol, other: Symbol, top: int, other_top: int) -> int | None:
     step = one.multiple_of * other.multiple_of
     size = round_up(max(one.smallest, other.smallest), step)
     return size if size <= min(top, other_top) and one.admits(size) and other.admits(size) else None

@@ -13,7 +13,7 @@ from lowering import files
 from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
 from lowering.numerics import counted, packaging, recorded_points
 from lowering.numerics.artifact import Artifact
-from lowering.numerics.runner import arguments, as_tensor, find_known_ints, with_numbers
+from lowering.numerics.runner import as_tensor, find_known_ints, order_arguments, restore_numbers
 from lowering.numerics.xla import Xla
 from lowering.record.folder import SIGNATURE
 from lowering.signature import Signature
@@ -52,7 +52,7 @@ def _check(packaged: Artifact, scripts: Sequence[Path]) -> None:
     assert sizes is not None
     point = Recorded(sizes, *recorded_points.find(packaged.records, sizes))
     wrong: list[Problem] = []
-    for name, results in _runs(packaged, scripts, point):
+    for name, results in _list_runs(packaged, scripts, point):
         compared = packaged.compare(results, point.want, point.record)
         wrong += [Problem(f"output '{output}' of {name}", found.detail, "the file is not the program that was verified")
                   for output, found in compared.items() if not found.agrees]
@@ -67,10 +67,10 @@ def choose(folder: Path) -> Mapping[str, int] | None:
     return min(wide, key=lambda sizes: sum(sizes.values()), default=None)
 
 
-def _runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
+def _list_runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
     signature, device = packaged.signature, Xla("cpu", is_quick=True)
     device.hold(packaged.weights)
-    values = arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
+    values = order_arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
     computed = device.run(packaged.program, values, find_known_ints(signature, values))
     yield packaging.PROGRAM, dict(zip((result.label for result in signature.returned), counted.trim(signature, computed), strict=True))
     for path in scripts:
@@ -79,7 +79,7 @@ def _runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Itera
 
 def _run_script(path: Path, signature: Signature, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the results of a TorchScript file by name."""
-    values = with_numbers(signature, [given[argument.name].clone() if argument.kind == "input" else torch.empty(0)
+    values = restore_numbers(signature, [given[argument.name].clone() if argument.kind == "input" else torch.empty(0)
                                       for argument in signature.arguments])
     inputs = [value for argument, value in zip(signature.arguments, values, strict=True) if argument.kind == "input"]
     try:

@@ -29,7 +29,7 @@ def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance
             return comparison.compare(result, first, tolerance)
     if first.numel() == 0 or len(got) < 2 or len(want) < 2:
         return Comparison(first.numel(), None, "random: dtype and shape were compared", finite=int(first.isfinite().sum()))
-    ours, theirs = _matrix(got), _matrix(want)
+    ours, theirs = _stack_runs(got), _stack_runs(want)
     if (ours.isfinite().double().mean(0) - theirs.isfinite().double().mean(0)).abs().max() == 1:
         return Comparison(first.numel(), "non-finite", "is always NaN or infinite where eager never is, or the other way round")
     both = torch.nan_to_num(torch.cat([ours, theirs]), 0.0, 0.0, 0.0)
@@ -42,20 +42,20 @@ def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance
     varied = both[:, ~fixed]
     if varied.shape[1] == 0:
         return held
-    for word, features in _features(varied):
+    for word, features in _compute_features(varied):
         if _differs(features, len(got), seed):
             return Comparison(first.numel(), "values", _describe(word, ours[:, ~fixed], theirs[:, ~fixed], first))
     says = f"random: {len(got)} runs are drawn as {len(want)} of eager are"
     return Comparison(first.numel(), None, says, finite=int(first.isfinite().sum()))
 
 
-def _matrix(runs: Sequence[torch.Tensor]) -> torch.Tensor:
+def _stack_runs(runs: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return a row for each run, a column for each element looked at."""
     flat = torch.stack([(torch.view_as_real(run) if run.is_complex() else run).reshape(-1).to(torch.float64) for run in runs])
     return flat[:, :: -(-flat.shape[1] // _ELEMENTS)]
 
 
-def _features(runs: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+def _compute_features(runs: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     deviations = runs - runs.mean(0)
     scale = deviations.square().mean(0).sqrt()
     standard = deviations / torch.where(scale > 0, scale, 1.0)
@@ -70,13 +70,13 @@ def _differs(features: torch.Tensor, count: int, seed: int) -> bool:
     size = centred.square().mean(0).sqrt()
     centred = centred[:, size > 0] / size[size > 0]
     products = centred @ centred.T
-    own, signs = _dealt(features.shape[0], count, seed)
+    own, signs = _deal_weights(features.shape[0], count, seed)
     shuffled = ((signs @ products) * signs).sum(1)
     return float(own @ products @ own) > float(shuffled.max()) * (1 + 1e-9)
 
 
 @cache
-def _dealt(rows: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _deal_weights(rows: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weights whose product with the rows is the difference of the means of two groups: the first `count` and the others.
 
     Dealt at random.

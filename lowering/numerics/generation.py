@@ -13,7 +13,7 @@ from lowering.model import Model, Symbol
 from lowering.numerics import steps
 from lowering.numerics.bench import Bench
 from lowering.numerics.prompts import Names, Padding, find_logits, find_tokens
-from lowering.numerics.runner import runner
+from lowering.numerics.runner import make_runner
 from lowering.numerics.steps import Entry, Step
 from lowering.numerics.xla import Xla
 from lowering.sizes.dims import Affine
@@ -55,7 +55,7 @@ def check(program: Program, bench: Bench, count: int) -> Iterator[Walk]:
     device = Xla(next(iter(bench.platforms)), is_quick=True)
     modules = [bench.built.module if model.method == bench.model.method else instantiate(model) for model in chain[:-1]]
     before = [Entry.of_eager(model, module) for model, module in zip(chain, modules, strict=False)]
-    entries = [*before, Entry.build(bench.model, bench.signature, bench.eager, runner(program, device))]
+    entries = [*before, Entry.build(bench.model, bench.signature, bench.eager, make_runner(program, device))]
     batch, length = (dim.symbol if isinstance(dim, Affine) else None for dim in prompt.dims()[:2])
     done = set()
     for sequences, tokens, padding in PLANS:

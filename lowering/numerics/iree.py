@@ -29,7 +29,7 @@ _OPERATORS = {f"torch.aten.__{word}__.Tensor": f"torch.aten.bitwise_{word}.Tenso
 
 
 @cache
-def available() -> bool:
+def is_available() -> bool:
     """Return whether both of IREE's packages are installed."""
     try:
         return all(importlib.util.find_spec(name) is not None for name in ("iree.compiler", "iree.runtime"))

@@ -22,7 +22,7 @@ _SOURCE = Path(__file__).with_suffix(".cpp")
 _SECONDS = 600  # of a run, at most
 
 
-def available() -> bool:
+def is_available() -> bool:
     """Return whether there is a C++ compiler; libtorch itself is in PyTorch's wheel."""
     return compiler.find_compiler() is not None
 

@@ -49,7 +49,7 @@ def serialize(program: Program, target: str = "WEEK_4", entry: str = "main") -> 
 
 def describe(program: Program) -> dict[str, Any]:
     """Return what signature.json says of a program that `serialize` takes, by the keys in DESCRIPTION."""
-    said = (to_plain(program.signature), _describe_inputs(program), _structure(program), to_plain(program.model))
+    said = (to_plain(program.signature), _describe_inputs(program), _build_structure(program), to_plain(program.model))
     return dict(zip(DESCRIPTION, said, strict=True))
 
 
@@ -59,7 +59,7 @@ def locate_store(folder: Path) -> Path:
     return runs.parent / "store" / "weights" if runs else folder / "weights"
 
 
-def _structure(program: Program) -> Any:
+def _build_structure(program: Program) -> Any:
     """Return the output pytree with the names of the results at its leaves. None if the program did not come from torch.export."""
     exported = program.at(Level.EXPORTED)
     if exported is None:

@@ -91,21 +91,21 @@ class Perturbed(Watching):
 
     def _scale(self, value: torch.Tensor, step: float) -> torch.Tensor:
         """Return a tensor off by up to `step`, in which the largest float, such as that of a mask, stays finite."""
-        off = value * (1 + step * self._noise(value))
+        off = value * (1 + step * self._draw_noise(value))
         return torch.where(torch.isfinite(off), off, value)
 
-    def _noise(self, value: torch.Tensor) -> torch.Tensor:
+    def _draw_noise(self, value: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         return noise.draw(value, self.calls)
 
 
-def squares(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
+def square_distances(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """Return the squared distance of each element of a perturbed run from `want`, in float64. A complex number is two elements."""
-    return [apart(one, other).square() if one.shape == other.shape else torch.zeros_like(split(other))
+    return [measure_distances(one, other).square() if one.shape == other.shape else torch.zeros_like(split(other))
             for one, other in zip(sample(run, seed), want, strict=True)]
 
 
-def broken(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
+def find_broken(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """Return which elements of a perturbed run are NaN or infinite, such as where an error leads to a pole or out of a domain."""
     found = zip(sample(run, seed, breaks=True), want, strict=True)
     return [~torch.isfinite(one if one.is_complex() else one.double()) & (one.shape == other.shape) for one, other in found]
@@ -128,34 +128,34 @@ def _without_mkldnn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(before)
 
 
-def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def measure_distances(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Return the distance of each element in float64, 0 where it is not finite. A complex number is two elements."""
     return torch.nan_to_num((split(one) - split(other)).abs(), 0.0, 0.0, 0.0)
 
 
-def least(want: torch.Tensor) -> torch.Tensor:
+def estimate_own_rounding(want: torch.Tensor) -> torch.Tensor:
     """Return the standard deviation of each element if only the element itself is rounded. XLA takes subnormals for zeros."""
     held = torch.finfo(want.dtype)
     return held.eps / 2 * torch.nan_to_num(split(want).abs(), 0.0, 0.0, 0.0) + (0.0 if want.dtype is torch.float16 else held.tiny)
 
 
-def deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tensor:
+def estimate_deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tensor:
     """Return the standard deviation of each element over `count` runs: its own or, where larger, that of its slices.
 
     A slice holds the elements at one index of one dim and counts by its median; of the slices of an element the least counts. So neither a
     few large elements make room for others, nor does an element that happened to be off by little in all runs get too little.
     """
-    return torch.maximum(pool((sums / count).sqrt()), least(want))
+    return torch.maximum(pool_distances((sums / count).sqrt()), estimate_own_rounding(want))
 
 
-def pool(distances: torch.Tensor) -> torch.Tensor:
+def pool_distances(distances: torch.Tensor) -> torch.Tensor:
     """Return the distance of each element over some runs, or that of its slices if larger: the least of the medians of its slices."""
     shared = [rows.median(1)[0].reshape([-1 if position == dim else 1 for position in range(distances.dim())])
-              for rows, dim in _slices(distances)]
+              for rows, dim in _iterate_slices(distances)]
     return torch.maximum(distances, functools.reduce(torch.minimum, shared)) if shared else distances
 
 
-def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, exact: torch.Tensor | None = None) -> str:
+def describe_excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, exact: torch.Tensor | None = None) -> str:
     """Describe the first slice, or the whole, of which more than a quarter of the elements are off by more than `limit` deviations.
 
     Returns an empty text if there is none. exact: the result in float64, if known, by which copies are found: a slice of copies of a few
@@ -166,7 +166,7 @@ def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, exact: to
     ratio = torch.where(error > 0, error / deviation.clamp_min(1e-300), 0.0)
     values = ratio if exact is None else split(exact).float()  # copies may differ by an order of sums in float64
     found, place = _find_worst(ratio.reshape(1, -1), values.reshape(1, -1), limit, exact is not None)[0], "all elements"
-    for (rows, dim), (elements, _) in zip(_slices(ratio), _slices(values), strict=True):
+    for (rows, dim), (elements, _) in zip(_iterate_slices(ratio), _iterate_slices(values), strict=True):
         most, index = _find_worst(rows, elements, limit, exact is not None)
         if most > found:
             found, place = most, f"those at {index} of dim {dim}"
@@ -175,7 +175,7 @@ def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, exact: to
 
 def _find_worst(rows: torch.Tensor, values: torch.Tensor, limit: float, has_values: bool) -> tuple[float, int]:
     """Return what most elements of the worst row are below, and its index. Rows of few distinct values count nothing."""
-    most = _common(rows)
+    most = _find_common(rows)
     for index in (most > limit).nonzero().flatten().tolist() if has_values else ():
         if values[index].unique().numel() < _LEAST:
             most[index] = 0.0
@@ -183,11 +183,11 @@ def _find_worst(rows: torch.Tensor, values: torch.Tensor, limit: float, has_valu
     return float(most[worst]), worst
 
 
-def _common(rows: torch.Tensor) -> torch.Tensor:
+def _find_common(rows: torch.Tensor) -> torch.Tensor:
     return rows.kthvalue(max(1, int(_SHARE * rows.shape[1])), dim=1)[0]
 
 
-def _slices(values: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
+def _iterate_slices(values: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
     """Iterate over the dims, each as a matrix with a row per index. Dims whose slices are too small are left out."""
     for dim in range(values.dim()):
         if values.shape[dim] > 1 and values.numel() >= _LEAST * values.shape[dim]:

@@ -117,12 +117,12 @@ class Space:
         """Return the sizes at `share` of every symbol's range (0: the smallest, 1: the largest), in steps of its multiple."""
         found = {}
         for name, symbol in self.symbols.items():
-            low, high = symbol.smallest, largest(symbol)
+            low, high = symbol.smallest, find_largest(symbol)
             found[name] = low + round((high - low) * share / symbol.multiple_of) * symbol.multiple_of
         return found
 
 
-def largest(symbol: Symbol) -> int:
+def find_largest(symbol: Symbol) -> int:
     return symbol.largest(symbol.max if symbol.max is not None else max(_UNBOUNDED, 4 * symbol.min))
 
 
@@ -134,7 +134,7 @@ class Budget:
     seconds: float = 0.5
 
 
-def points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Callable[[Sizes], float] | None = None) -> list[Point]:
+def choose_points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Callable[[Sizes], float] | None = None) -> list[Point]:
     """Return `count` points or more where the range has them: lower corner, upper corner, one off every multiple, edges, mixed, random.
 
     The corners have no symbol at its traced size where the range allows another. Mixed points combine the classes of sizes that no other
@@ -145,15 +145,15 @@ def points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Cal
     """
     if not space.symbols:
         return [Point("example", {})]
-    lower = Point("lower", _away(space, space.box(0.0)))
-    upper = _upper(space, budget, seconds)
-    odd = _off_multiples(space, space.box(1.0))  # of the declared ranges, so that jobs with narrower ones have the same point
+    lower = Point("lower", _move_away(space, space.box(0.0)))
+    upper = _find_upper_corner(space, budget, seconds)
+    odd = _list_off_multiples(space, space.box(1.0))  # of the declared ranges, so that jobs with narrower ones have the same point
     if space.elements(odd) > space.elements(upper.sizes):
-        odd = _off_multiples(space, upper.sizes)
+        odd = _list_off_multiples(space, upper.sizes)
     found = [lower, upper, Point(OFF_MULTIPLES, odd)]
     if upper.note:
-        found += [edge for edge in _edges(space, lower.sizes) if space.elements(edge.sizes) <= budget.elements]
-    found = _distinct([point for point in found if space.admits(point.sizes)])
+        found += [edge for edge in _list_edges(space, lower.sizes) if space.elements(edge.sizes) <= budget.elements]
+    found = _drop_duplicates([point for point in found if space.admits(point.sizes)])
     room = max(space.elements(upper.sizes) if upper.note else budget.elements, space.elements(lower.sizes))
 
     def fits(sizes: Sizes) -> bool:
@@ -163,16 +163,17 @@ def points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Cal
         is_condition = any(name.startswith(conditions.PREFIX) for name in fresh)
         if len(found) >= count + (_CONDITIONS if is_condition else 0) and found[-1].kind == "mixed":
             continue
-        found = _distinct([*found, Point("mixed", sizes)])
+        found = _drop_duplicates([*found, Point("mixed", sizes)])
     draw = random.Random(seed)
     for _ in range(64 * count):
         if len(found) >= count:
             break
-        drawn = _away(space, {name: _draw(symbol, upper.sizes[name], draw) for name, symbol in space.symbols.items()})
+        drawn = _move_away(space, {name: _draw(symbol, upper.sizes[name], draw) for name, symbol in space.symbols.items()})
         if fits(drawn):
-            found = _distinct([*found, Point("random", drawn)])
+            found = _drop_duplicates([*found, Point("random", drawn)])
     if len(found) < count:
-        found = _distinct([*found, *(Point("random", sizes) for sizes in itertools.islice(filter(fits, _list_all(space)), count))])[:count]
+        found = _drop_duplicates([*found,
+                                  *(Point("random", sizes) for sizes in itertools.islice(filter(fits, _list_all(space)), count))])[:count]
     return found if found or not space.admits(space.example) else [Point("traced", dict(space.example))]
 
 
@@ -186,19 +187,19 @@ def are_all(space: Space, tried: Sequence[Point]) -> bool:
     if not space.symbols:
         return True
     known = {tuple(sorted(point.sizes.items())) for point in tried}
-    return _combinations(space) <= _ENUMERATED and all(tuple(sorted(sizes.items())) in known for sizes in _list_all(space)
+    return _count_combinations(space) <= _ENUMERATED and all(tuple(sorted(sizes.items())) in known for sizes in _list_all(space)
                                                        if space.admits(sizes))
 
 
-def _combinations(space: Space) -> int:
-    return math.prod(largest(symbol) // symbol.multiple_of - symbol.smallest // symbol.multiple_of + 1
+def _count_combinations(space: Space) -> int:
+    return math.prod(find_largest(symbol) // symbol.multiple_of - symbol.smallest // symbol.multiple_of + 1
                      for symbol in space.symbols.values())
 
 
 def _list_all(space: Space) -> Iterator[dict[str, int]]:
     """Return all sizes of a range that has few; of a larger one none."""
-    if _combinations(space) <= _ENUMERATED:
-        ranges = [range(symbol.smallest, largest(symbol) + 1, symbol.multiple_of) for symbol in space.symbols.values()]
+    if _count_combinations(space) <= _ENUMERATED:
+        ranges = [range(symbol.smallest, find_largest(symbol) + 1, symbol.multiple_of) for symbol in space.symbols.values()]
         yield from (dict(zip(space.symbols, chosen, strict=True)) for chosen in itertools.product(*ranges))
 
 
@@ -207,7 +208,8 @@ def find_declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
     if not space.signature.guards or not space.symbols:
         return []
     lower, upper, draw = space.box(0.0), space.box(1.0), random.Random(seed)
-    tried = [Point("lower", lower), Point("upper", upper), Point(OFF_MULTIPLES, _off_multiples(space, upper)), *_edges(space, lower)]
+    tried = [Point("lower", lower), Point("upper", upper), Point(OFF_MULTIPLES, _list_off_multiples(space, upper)),
+             *_list_edges(space, lower)]
     tops = {name: min(upper[name], _DRAWN) for name in space.symbols}
     tried += [Point("random", {name: _draw(symbol, tops[name], draw) for name, symbol in space.symbols.items()}) for _ in range(64)]
     found: dict[str, Point] = {}
@@ -217,15 +219,15 @@ def find_declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
     return [(point, guard) for guard, point in found.items()]
 
 
-def _upper(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | None) -> Point:
+def _find_upper_corner(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | None) -> Point:
     """Return the largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run."""
-    top = _away(space, space.box(1.0))
+    top = _move_away(space, space.box(1.0))
     low, high = 0.0, 1.0
     if space.elements(top) > budget.elements:
         for _ in range(24):
             middle = (low + high) / 2
             low, high = (middle, high) if space.elements(space.box(middle)) <= budget.elements else (low, middle)
-        top = _away(space, space.box(low))
+        top = _move_away(space, space.box(low))
     note = f"capped by {budget.elements} elements" if high < 1 else ""
     if seconds is None:
         return Point("upper", top, note)
@@ -236,12 +238,12 @@ def _upper(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | Non
                 for name, symbol in space.symbols.items()}
         growth = max(1.0, space.elements(step) / max(1, space.elements(current))) ** 1.5  # attention is quadratic in one of two dims
         if taken * growth > budget.seconds and min(taken, seconds(current)) * growth > budget.seconds:  # what else ran must not decide
-            return Point("upper", _away(space, current), f"capped by {budget.seconds:g} CPU s of eager")
+            return Point("upper", _move_away(space, current), f"capped by {budget.seconds:g} CPU s of eager")
         current = step
     return Point("upper", top, note)
 
 
-def _away(space: Space, sizes: Sizes) -> dict[str, int]:
+def _move_away(space: Space, sizes: Sizes) -> dict[str, int]:
     """Return `sizes` with every symbol at its traced size moved to the next allowed size."""
     moved = {}
     for name, symbol in space.symbols.items():
@@ -251,7 +253,7 @@ def _away(space: Space, sizes: Sizes) -> dict[str, int]:
     return moved
 
 
-def _off_multiples(space: Space, upper: Sizes) -> dict[str, int]:
+def _list_off_multiples(space: Space, upper: Sizes) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, symbol in space.symbols.items():
         allowed = [size for odd in _ODD if symbol.admits(size := odd * symbol.multiple_of) and size <= max(upper[name], symbol.smallest)]
@@ -260,10 +262,10 @@ def _off_multiples(space: Space, upper: Sizes) -> dict[str, int]:
     return found
 
 
-def _edges(space: Space, lower: Sizes) -> Iterator[Point]:
+def _list_edges(space: Space, lower: Sizes) -> Iterator[Point]:
     for name, symbol in space.symbols.items():
         if symbol.max is not None:
-            yield Point(f"edge {name}", {**lower, name: largest(symbol)})
+            yield Point(f"edge {name}", {**lower, name: find_largest(symbol)})
 
 
 def _draw(symbol: Symbol, upper: int, draw: random.Random) -> int:
@@ -272,7 +274,7 @@ def _draw(symbol: Symbol, upper: int, draw: random.Random) -> int:
     return low + draw.randint(0, max(0, upper - low) // step) * step
 
 
-def _distinct(found: list[Point]) -> list[Point]:
+def _drop_duplicates(found: list[Point]) -> list[Point]:
     first: dict[tuple[tuple[str, int], ...], Point] = {}
     for point in found:
         first.setdefault(tuple(sorted(point.sizes.items())), replace(point, sizes=dict(point.sizes)))

@@ -52,9 +52,9 @@ class Finding:
     @property
     def narrower(self) -> bool:
         """Whether less holds than was declared."""
-        return self.range is None or bool(self.edges.keys() - self._beyond())
+        return self.range is None or bool(self.edges.keys() - self._list_beyond())
 
-    def _beyond(self) -> set[str]:
+    def _list_beyond(self) -> set[str]:
         """Return the edges that lie at the declared range or outside it."""
         if self.range is None or self.declared.max is None or self.range.max is None:
             return set()
@@ -96,7 +96,7 @@ class _Search:
             if self.holds(current):
                 return current
             hint = self.tried[current].hint
-            narrowed = hint and _within(hint, current)
+            narrowed = hint and _narrow(hint, current)
             if narrowed is None or narrowed == current or narrowed.is_fixed or narrowed.problems(""):
                 break
             current, self.hinted = narrowed, True
@@ -111,7 +111,7 @@ class _Search:
 
     def finer(self, found: Symbol, least: int) -> Symbol:
         """Return `found` with the smallest multiple that is still accepted."""
-        for prime in _primes(found.multiple_of // least):
+        for prime in _list_primes(found.multiple_of // least):
             candidate = replace(found, multiple_of=found.multiple_of // prime)
             if found.multiple_of % prime == 0 and self.holds(candidate):
                 return self.finer(candidate, least)
@@ -120,7 +120,7 @@ class _Search:
     def grow(self, found: Symbol, side: str, end: int) -> Symbol:
         """Return `found` with its `side` (min or max) moved toward `end` as far as it is accepted."""
         step = found.multiple_of if side == "max" else -found.multiple_of
-        good = _size(found, side)
+        good = _get_limit(found, side)
         last = round_down(end, abs(step)) if side == "max" else round_up(end, abs(step))
         if (last - good) * step <= 0:
             return found
@@ -129,12 +129,12 @@ class _Search:
         bad, exact = last, self.hinted
         hint = self.tried[_move(found, side, last)].hint
         if hint is not None and hint.max is not None:
-            allowed = good + (_size(hint, side) - good) // step * step
+            allowed = good + (_get_limit(hint, side) - good) // step * step
             if (allowed - good) * step > 0 and (bad - allowed) * step > 0 and self.holds(_move(found, side, allowed)):
                 good = allowed
             exact = exact or allowed == good
         while abs(bad - good) > abs(step):
-            middle = good + step if exact else _between(good, bad, step)
+            middle = good + step if exact else _pick_between(good, bad, step)
             if self.holds(_move(found, side, middle)):
                 good = middle
             else:
@@ -147,8 +147,8 @@ class _Search:
         for side, other, step in (("max", "min", found.multiple_of), ("min", "max", -found.multiple_of)):
             for tried in self.tried.values():
                 one = tried.symbol
-                inside = one.multiple_of == found.multiple_of and (_size(one, other) - _size(found, other)) * step >= 0
-                if not tried.holds and inside and _size(one, side) == _size(found, side) + step:
+                inside = one.multiple_of == found.multiple_of and (_get_limit(one, other) - _get_limit(found, other)) * step >= 0
+                if not tried.holds and inside and _get_limit(one, side) == _get_limit(found, side) + step:
                     yield side, tried
                     break
         coarser = [one for one in self.tried.values() if found.multiple_of % one.symbol.multiple_of == 0 and not one.holds
@@ -157,12 +157,12 @@ class _Search:
             yield "multiple_of", max(reversed(coarser), key=lambda one: one.symbol.multiple_of)  # the last tried is the nearest range
 
 
-def _size(symbol: Symbol, side: str) -> int:
+def _get_limit(symbol: Symbol, side: str) -> int:
     assert symbol.max is not None
     return symbol.largest(symbol.max) if side == "max" else symbol.smallest
 
 
-def _between(good: int, bad: int, step: int) -> int:
+def _pick_between(good: int, bad: int, step: int) -> int:
     """Return a size between two that are further apart than a step: of their order of magnitude first, as large sizes cost most."""
     apart = abs(bad - good) // abs(step)
     middle = math.isqrt(good * bad) if good and bad > 4 * good else (good + bad) // 2
@@ -173,13 +173,13 @@ def _move(symbol: Symbol, side: str, size: int) -> Symbol:
     return replace(symbol, max=size) if side == "max" else replace(symbol, min=max(0, size))
 
 
-def _within(hint: Symbol, current: Symbol) -> Symbol:
+def _narrow(hint: Symbol, current: Symbol) -> Symbol:
     """Return the part of `current` that `hint` allows."""
     top = [size for size in (hint.max, current.max) if size is not None]
     return Symbol(max(hint.min, current.min), min(top), max(hint.multiple_of, current.multiple_of))
 
 
-def _primes(number: int) -> list[int]:
+def _list_primes(number: int) -> list[int]:
     found, prime = [], 2
     while number > 1:
         if number % prime == 0:

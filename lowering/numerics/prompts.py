@@ -38,18 +38,18 @@ class Names:
     @property
     def mask(self) -> str:
         """The mask of the tokens, [batch, tokens]: `attention_mask` beside `input_ids`, with the prefix that those have."""
-        return self._beside("attention_mask")
+        return self._name_beside("attention_mask")
 
     @property
     def embeddings(self) -> str:
         """The embeddings of a prompt, [batch, tokens, width], which a model of images and text takes in place of tokens."""
-        return self._beside("inputs_embeds")
+        return self._name_beside("inputs_embeds")
 
     @property
     def positions(self) -> str:
-        return self._beside("position_ids")
+        return self._name_beside("position_ids")
 
-    def _beside(self, name: str) -> str:
+    def _name_beside(self, name: str) -> str:
         return self.tokens.removesuffix("input_ids") + name if self.tokens.endswith("input_ids") else name
 
 

@@ -164,7 +164,7 @@ def _run_rank(folder: Path, task: Task, rank: int) -> None:
 def _run_devices(folder: Path, task: Task) -> None:
     """Run the program on a device for each rank at each point, and save the results."""
     from lowering.numerics import counted, devices
-    from lowering.numerics.runner import arguments
+    from lowering.numerics.runner import order_arguments
 
     module = mlir.parse((folder / "program").read_bytes(), mlir.create_hlo_context())
     held = {rank: {**task.weights, **torch.load(folder / f"weights-{rank}.pt", weights_only=True)} for rank in set(task.ranks)}
@@ -172,7 +172,7 @@ def _run_devices(folder: Path, task: Task) -> None:
         taken = {argument.name: given[argument.name] for argument in task.signature.inputs}
         start = time.perf_counter()
         try:
-            computed = devices.run_on_each(module, [arguments(task.signature, held[rank], taken) for rank in task.ranks])
+            computed = devices.run_on_each(module, [order_arguments(task.signature, held[rank], taken) for rank in task.ranks])
             results = [counted.trim(task.signature, found) for found in computed]
         except ShapelineError as error:
             said = {"failure": str(error), "refused": not isinstance(error, StageFailed)}

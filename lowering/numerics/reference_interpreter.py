@@ -48,7 +48,7 @@ class ReferenceInterpreter:
         """Convert weights to MLIR's attributes, for every later run."""
         for tensor in weights.values():
             if id(tensor) not in self._held:
-                self._held[id(tensor)] = (tensor, self._attribute(tensor))
+                self._held[id(tensor)] = (tensor, self._to_attribute(tensor))
 
     def run(self, arguments: Sequence[torch.Tensor], values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
         """Compute the results on `arguments`. values: of 0-d arguments that sizes depend on, by position.
@@ -62,17 +62,17 @@ class ReferenceInterpreter:
             self._static = {key: self._refine(key[0], values)}
         module, dtypes = self._static[key]
         with module.context, mlir.collect_diagnostics(module.context, PLACE):
-            given = [self._held[id(tensor)][1] if id(tensor) in self._held else self._attribute(tensor) for tensor in arguments]
+            given = [self._held[id(tensor)][1] if id(tensor) in self._held else self._to_attribute(tensor) for tensor in arguments]
             computed = _stablehlo.eval_module(module, given)
-        return tuple(_tensor(value, dtype) for value, dtype in zip(computed, dtypes, strict=True))
+        return tuple(_to_tensor(value, dtype) for value, dtype in zip(computed, dtypes, strict=True))
 
     def _refine(self, shapes: Sequence[Shaped], values: Mapping[int, int]) -> tuple[Any, list[torch.dtype]]:
         """Return the module with every dim static and nothing that the interpreter lacks, and the dtypes of its results."""
         module = refine(self._module, shapes, values)
         main = mlir.find_entry(module)
         returned = list(list(main.regions[0].blocks[0].operations)[-1].operands)
-        elements = [_element(value) for value in returned]
-        if any(_element(value).startswith("complex") for value in (*main.regions[0].blocks[0].arguments, *returned)):
+        elements = [_read_element(value) for value in returned]
+        if any(_read_element(value).startswith("complex") for value in (*main.regions[0].blocks[0].arguments, *returned)):
             raise Unsupported(Problem(PLACE, "its Python binding takes no complex tensors"))
         if lacking := sorted({op.name for op in mlir.walk_operations(module) if op.name in _LACKING}):
             raise Unsupported(Problem(PLACE, f"has no code for {', '.join(lacking)}"))
@@ -83,7 +83,7 @@ class ReferenceInterpreter:
         by_word = {row.hlo: row.torch for row in types.DTYPES.values()}
         return module, [by_word[element] for element in elements]
 
-    def _attribute(self, tensor: torch.Tensor) -> Any:
+    def _to_attribute(self, tensor: torch.Tensor) -> Any:
         from torch_mlir import ir
 
         element = types.find_row(tensor.dtype).hlo
@@ -121,7 +121,7 @@ def refine(module: Any, shapes: Sequence[Shaped], values: Mapping[int, int] = Ma
     return copy
 
 
-def _element(value: Any) -> str:
+def _read_element(value: Any) -> str:
     from torch_mlir import ir
 
     return str(ir.RankedTensorType(value.type).element_type)
@@ -143,7 +143,7 @@ def _return_bits(main: Any) -> None:
         main.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(inputs, [value.type for value in returned.operands]))
 
 
-def _tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
+def _to_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
     import numpy as np
 
     array = np.array(value)

@@ -11,7 +11,7 @@ from lowering.eager import inputs
 from lowering.errors import Refused, StageFailed
 from lowering.level import Program
 from lowering.model import Symbol
-from lowering.numerics.points import Sizes, Space, largest
+from lowering.numerics.points import Sizes, Space, find_largest
 from lowering.numerics.shape_refinement import Assertions
 from lowering.sizes import evaluation as sizes_at
 from lowering.sizes.dims import Affine
@@ -50,7 +50,7 @@ def ask(program: Program, space: Space, assertions: Assertions) -> Answers:
     """
     assert program.signature is not None
     refused, accepted, undecided = [], [], []
-    for breach in breaches(space):
+    for breach in list_breaches(space):
         shapes = [(program.weights[argument.name].dtype, tuple(program.weights[argument.name].shape)) if argument.kind != "input"
                   else (DTYPES[argument.dtype].torch, breach.shapes[argument.name]) for argument in program.signature.arguments]
         known = {position: breach.sizes[argument.value] for position, argument in enumerate(program.signature.arguments)
@@ -66,24 +66,24 @@ def ask(program: Program, space: Space, assertions: Assertions) -> Answers:
     return Answers(tuple(refused), tuple(accepted), tuple(undecided))
 
 
-def breaches(space: Space) -> Iterator[Breach]:
+def list_breaches(space: Space) -> Iterator[Breach]:
     """Return every relation that the model declares or the exported program needs, broken alone where that is possible."""
-    for why, sizes in outside(space):
+    for why, sizes in list_outside(space):
         yield Breach(why, inputs.compute_shapes(space.model, space.arguments(sizes)), sizes)
-    yield from _unequal(space)
+    yield from _list_unequal(space)
     yield from _find_unguarded(space)
 
 
 _LARGEST = (1 << 31) - 1  # the largest size that HLO reads: no program can refuse a larger one
 
 
-def outside(space: Space) -> Iterator[tuple[str, Sizes]]:
+def list_outside(space: Space) -> Iterator[tuple[str, Sizes]]:
     """Yield (what is broken, sizes) for every declared symbol: the sizes just outside its range, and one that is no multiple."""
     for name, symbol in space.model.symbols.items():
         step = symbol.multiple_of
-        beyond = [symbol.smallest - step, *([] if symbol.max is None else [largest(symbol) + step])]
+        beyond = [symbol.smallest - step, *([] if symbol.max is None else [find_largest(symbol) + step])]
         wrong = [(size, f"{name} must be {symbol}, and is {size}") for size in beyond if 0 <= size <= _LARGEST]
-        if step > 1 and (size := _between(symbol, space.example[name])) is not None:
+        if step > 1 and (size := _pick_between(symbol, space.example[name])) is not None:
             wrong.append((size, f"{name} must be a multiple of {step}, and is {size}"))
         for size, why in wrong:
             sizes = {**space.example, name: size}
@@ -91,13 +91,13 @@ def outside(space: Space) -> Iterator[tuple[str, Sizes]]:
                 yield why, sizes
 
 
-def _between(symbol: Symbol, example: int) -> int | None:
+def _pick_between(symbol: Symbol, example: int) -> int | None:
     """Return a size inside the range that is no multiple."""
     near = (example + 1, example - 1)
     return next((size for size in near if size >= symbol.min and (symbol.max is None or size <= symbol.max)), None)
 
 
-def _unequal(space: Space) -> Iterator[Breach]:
+def _list_unequal(space: Space) -> Iterator[Breach]:
     """Return each dim of a symbol at another size than the first dim of that symbol, which tells its size."""
     shapes = inputs.compute_shapes(space.model, space.arguments(space.example))
     told: set[str] = set()
@@ -110,7 +110,7 @@ def _unequal(space: Space) -> Iterator[Breach]:
             if name not in told:
                 told.add(name)
                 continue
-            other = _other(space, name)
+            other = _find_other(space, name)
             if other is None or (size := _evaluate(dim, {**space.example, name: other})) in (None, shapes[argument.name][position]):
                 continue
             assert size is not None
@@ -119,7 +119,7 @@ def _unequal(space: Space) -> Iterator[Breach]:
                          {**shapes, argument.name: changed}, space.example)
 
 
-def _other(space: Space, name: str) -> int | None:
+def _find_other(space: Space, name: str) -> int | None:
     """Return another size of a symbol that its range and the guards admit."""
     symbol, size = space.symbols[name], space.example[name]
     steps = (1, -1, 2, -2)
@@ -133,7 +133,7 @@ def _find_unguarded(space: Space) -> Iterator[Breach]:
     missing = dict.fromkeys(guards)
     if not guards or not space.symbols:
         return
-    for sizes in _candidates(space):
+    for sizes in _draw_candidates(space):
         broken = [guard for guard in guards if not _holds(guard, sizes)]
         if len(broken) == 1 and broken[0] in missing and all(symbol.admits(sizes[name]) for name, symbol in space.symbols.items()):
             del missing[broken[0]]
@@ -143,7 +143,7 @@ def _find_unguarded(space: Space) -> Iterator[Breach]:
             return
 
 
-def _candidates(space: Space) -> Iterator[dict[str, int]]:
+def _draw_candidates(space: Space) -> Iterator[dict[str, int]]:
     draw, low, high = random.Random(0), space.box(0.0), space.box(1.0)
     values = {name: sorted({low[name], high[name], space.example[name]}) for name in space.symbols}
     yield from (dict(zip(values, chosen, strict=True)) for chosen in itertools.islice(itertools.product(*values.values()), _DRAWN))

@@ -67,12 +67,12 @@ class Reruns:
             return None
         try:
             while self._runs < count:
-                found = perturbed.squares(self.run, want, self._runs)
+                found = perturbed.square_distances(self.run, want, self._runs)
                 self._squares = [one + other for one, other in zip(self._squares, found, strict=True)] if self._runs else found
                 self._runs += 1
         except _REFUSALS:
             return None
-        return perturbed.deviation(self._squares[index], self._runs, want[index])
+        return perturbed.estimate_deviation(self._squares[index], self._runs, want[index])
 
     def sample(self, count: int) -> list[Sequence[torch.Tensor]]:
         """Return the results of `count` perturbed runs, none if eager takes no perturbed operands."""
@@ -88,7 +88,7 @@ class Reruns:
             return found
         try:
             for seed in range(count):
-                found |= perturbed.broken(self.run, wants, seed)[index]
+                found |= perturbed.find_broken(self.run, wants, seed)[index]
         except _REFUSALS:
             return torch.zeros_like(found)
         return found

@@ -49,21 +49,21 @@ class Erring(Watching):
         if op._schema.is_mutable or torch.Tag.nondeterministic_seeded in op.tags or not self._rounds(op, exact):
             return exact
         operands = [value for value in tree_leaves([args, kwargs]) if _is_wide(value)]
-        terms = _terms(op, args, operands, exact)
+        terms = _count_terms(op, args, operands, exact)
         if terms > 1.5 and all(map(noise.is_whole, operands)):
             return exact
         share, name = _share(terms), op.overloadpacket.__name__
         if name in _SAMPLERS:
-            args = (args[0], args[1] + self.step * self._noise(args[1]), *args[2:])
+            args = (args[0], args[1] + self.step * self._draw_noise(args[1]), *args[2:])
         off = op(*tree_map(self._off(share), tuple(args)), **tree_map(self._off(share), dict(kwargs)))
         results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
         if name in _LOGARITHMS:
-            shifted = [value + share * self.step * self._noise(value) for value in shifted]
+            shifted = [value + share * self.step * self._draw_noise(value) for value in shifted]
         if name in _CENTRED and _is_wide(shifted[0]):
             shifted = [self._shift_means(shifted[0], _CENTRED[name]), *shifted[1:]]
         if name == "convolution_backward":
             shifted = _scale(results, shifted, args[0], share)
-        made = [self._result(one, other, terms > 1.5) for one, other in zip(results, shifted, strict=True)]
+        made = [self._round_result(one, other, terms > 1.5) for one, other in zip(results, shifted, strict=True)]
         return type(exact)(made) if isinstance(exact, list | tuple) else made[0]
 
     def _rounds(self, op: Any, exact: Any) -> bool:
@@ -78,27 +78,27 @@ class Erring(Watching):
 
     def _off(self, share: float) -> Callable[[Any], Any]:
         def shift(value: Any) -> Any:
-            return value * (1 + share * self.step * self._noise(value)) if _is_wide(value) else value
+            return value * (1 + share * self.step * self._draw_noise(value)) if _is_wide(value) else value
 
         return shift
 
     def _shift_means(self, gradient: torch.Tensor, kept: Sequence[int]) -> torch.Tensor:
         """Return a gradient off by what the sums of its elements over all dims but those that are `kept` err by."""
         size = gradient.abs().mean([dim for dim in range(gradient.dim()) if dim not in kept], keepdim=True)
-        return gradient + _MEANS * _share(gradient.numel() / max(1, size.numel())) * self.step * self._noise(size) * size
+        return gradient + _MEANS * _share(gradient.numel() / max(1, size.numel())) * self.step * self._draw_noise(size) * size
 
-    def _noise(self, value: torch.Tensor) -> torch.Tensor:
+    def _draw_noise(self, value: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         return noise.draw(value, self.calls)
 
-    def _result(self, exact: Any, off: Any, is_sum: bool) -> Any:
+    def _round_result(self, exact: Any, off: Any, is_sum: bool) -> Any:
         if not _is_wide(exact):
             return exact
         if is_sum:
             held = torch.zeros_like(exact, dtype=torch.bool)
         else:
             held = exact == (exact.round() if self.dtype is torch.float64 else exact.to(_narrow(exact, self.dtype)).to(exact.dtype))
-        return torch.where(held | ~torch.isfinite(off), exact, off * (1 + self.step * self._noise(off)))
+        return torch.where(held | ~torch.isfinite(off), exact, off * (1 + self.step * self._draw_noise(off)))
 
 
 def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tensor], dtype: torch.dtype, seed: int,
@@ -112,8 +112,8 @@ def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tens
     found = []
     for position, (one, other) in enumerate(zip(sample, exact, strict=True)):
         fits = one.shape == other.shape and (one.is_floating_point() or one.is_complex())
-        off = ALLOWED * distance(one, other) if fits else torch.zeros_like(other)
-        found.append(off if before is None else larger(before[position], off))
+        off = ALLOWED * measure_distance(one, other) if fits else torch.zeros_like(other)
+        found.append(off if before is None else pick_larger(before[position], off))
     return found
 
 
@@ -122,27 +122,27 @@ def fit(spread: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> torch.
 
     Few samples miss the largest errors of many elements. Eager rounds honestly, so what its elements exceed is missed in all.
     """
-    own = distance(want.to(exact.dtype), exact)
-    ratios = [off[room > 0] / room[room > 0] for off, room in zip(*map(_parts, (own, spread)), strict=True)]
+    own = measure_distance(want.to(exact.dtype), exact)
+    ratios = [off[room > 0] / room[room > 0] for off, room in zip(*map(_split_parts, (own, spread)), strict=True)]
     most = max((float(ratio.max()) for ratio in ratios if ratio.numel()), default=1.0)
     return spread * min(max(most, 1.0), FITTED)
 
 
-def distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def measure_distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Return |one - other| element by element, of complex numbers by parts; 0 where it is not finite."""
     if not other.is_complex():
         return torch.nan_to_num((one - other).abs(), 0.0, 0.0, 0.0)
-    return torch.complex(distance(one.real, other.real), distance(one.imag, other.imag))
+    return torch.complex(measure_distance(one.real, other.real), measure_distance(one.imag, other.imag))
 
 
-def larger(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def pick_larger(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Return the larger of two distances element by element, of complex numbers by parts."""
     if not other.is_complex():
         return torch.maximum(one, other)
     return torch.complex(torch.maximum(one.real, other.real), torch.maximum(one.imag, other.imag))
 
 
-def _parts(value: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _split_parts(value: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return (value.real, value.imag) if value.is_complex() else (value,)
 
 
@@ -173,7 +173,7 @@ def _scale(exact: Sequence[Any], off: Sequence[Any], gradient: torch.Tensor, sha
             for one, other in zip(exact, off, strict=True)]
 
 
-def _terms(op: Any, args: Sequence[Any], operands: Sequence[torch.Tensor], exact: Any) -> float:
+def _count_terms(op: Any, args: Sequence[Any], operands: Sequence[torch.Tensor], exact: Any) -> float:
     """Estimate the number of terms of which each element of the result is the sum."""
     if op.overloadpacket.__name__ in _TRANSFORMS:
         return 4.0 * math.prod(max(value.shape[dim] for value in (args[0], exact)) for dim in args[1])

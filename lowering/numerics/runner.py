@@ -41,7 +41,7 @@ def list_names(signature: Signature) -> tuple[list[str], list[str]]:
 
 
 def runs_here(level: Level) -> bool:
-    return level in RUNNABLE and (level is not Level.TORCH or iree.available())
+    return level in RUNNABLE and (level is not Level.TORCH or iree.is_available())
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LevelRun:
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         signature = self._signature
-        computed = self.body(arguments(signature, {**self.form.weights, **self.weights}, given))
+        computed = self.body(order_arguments(signature, {**self.form.weights, **self.weights}, given))
         if len(computed) != len(signature.computed):
             cause = f"gives {len(computed)} results, its signature has {len(signature.computed)}"
             raise StageFailed(Problem(f"{self.form.level.word} level", cause))
@@ -71,7 +71,7 @@ class LevelRun:
 
     def run_with_integers(self, given: Tensors) -> tuple[tuple[torch.Tensor, ...], list[integers.Made]]:
         """Return the results, and what each op made that makes integers of floats (see `integers`); none of these inside loops of HLO."""
-        values = arguments(self._signature, {**self.form.weights, **self.weights}, given)
+        values = order_arguments(self._signature, {**self.form.weights, **self.weights}, given)
         if self.form.level not in (Level.STABLEHLO, Level.MHLO):
             with integers.Recording() as recording:
                 return self._trim(self.body(values)), recording.found
@@ -89,7 +89,7 @@ class LevelRun:
         return self.form.signature
 
 
-def runner(program: Program, xla: Xla) -> LevelRun:
+def make_runner(program: Program, xla: Xla) -> LevelRun:
     """Return a function from inputs by name to the results of `program`, which raises Refused and StageFailed.
 
     Raises ValueError if the level does not run here, and StageFailed if IREE does not accept a program at the torch level, which says
@@ -98,8 +98,9 @@ def runner(program: Program, xla: Xla) -> LevelRun:
     if program.signature is None or not runs_here(program.level):
         raise ValueError(f"level {program.level.word} does not run here")
     program = expand_types(program)
-    builds: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: _script, Level.TORCH: _torch}
-    return LevelRun.prepare(program, builds.get(program.level, partial(_hlo, xla=xla)))
+    builds: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: _make_script_runner,
+                                                      Level.TORCH: _make_torch_runner}
+    return LevelRun.prepare(program, builds.get(program.level, partial(_make_hlo_runner, xla=xla)))
 
 
 def expand_types(form: Program) -> Program:
@@ -109,7 +110,7 @@ def expand_types(form: Program) -> Program:
     return replace(form, ir=expanded)
 
 
-def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[torch.Tensor]:
+def order_arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[torch.Tensor]:
     """Return weights and inputs in the signature's order. Raise Refused with each missing or unknown input, wrong dtype or static dim."""
     names = {argument.name for argument in signature.inputs}
     known = f"inputs: {', '.join(sorted(names))}"
@@ -131,7 +132,7 @@ def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[to
     return [given[argument.name] if argument.kind == "input" else weights[argument.name] for argument in signature.arguments]
 
 
-def with_numbers(signature: Signature, values: Sequence[torch.Tensor]) -> list[Any]:
+def restore_numbers(signature: Signature, values: Sequence[torch.Tensor]) -> list[Any]:
     """Return `values` in the signature's order, with ints where the levels of torch take ints."""
     return [value if argument.value is None else int(value) for argument, value in zip(signature.arguments, values, strict=True)]
 
@@ -149,32 +150,32 @@ def build_exported(program: Program) -> Body:
     kept = [result.kind not in ("constant", "state") for result in signature.results]
 
     def run(values: list[torch.Tensor]) -> list[Any]:
-        rest = iter(with_numbers(signature, values))
+        rest = iter(restore_numbers(signature, values))
         full = [spec.arg.value if isinstance(spec.arg, ConstantArgument) else next(rest) for spec in specs]
         with torch.no_grad():
             return [result for result, keep in zip(interpreter.run(*full), kept, strict=True) if keep]
 
-    return _failing_as("exported level", run)
+    return _convert_errors("exported level", run)
 
 
-def _script(program: Program) -> Body:
+def _make_script_runner(program: Program) -> Body:
     assert program.signature is not None
     function, signature = torch._C._create_function_from_graph("forward", program.ir), program.signature
 
     def run(values: list[torch.Tensor]) -> Any:
         with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            result = function(*with_numbers(signature, values))
+            result = function(*restore_numbers(signature, values))
         return result if isinstance(result, tuple) else (result,)
 
-    return _failing_as("torchscript level", run)
+    return _convert_errors("torchscript level", run)
 
 
-def _torch(program: Program) -> Body:
+def _make_torch_runner(program: Program) -> Body:
     compiled = iree.Iree(program.ir if isinstance(program.ir, str) else mlir.text(_unmark(program.ir), elide=None))
     compiled.hold(program.weights)
     assert program.signature is not None
     signature = program.signature
-    return lambda values: compiled.run(with_numbers(signature, values))
+    return lambda values: compiled.run(restore_numbers(signature, values))
 
 
 def _unmark(module: Any) -> Any:
@@ -184,14 +185,14 @@ def _unmark(module: Any) -> Any:
     return copy
 
 
-def _hlo(program: Program, xla: Xla) -> Body:
+def _make_hlo_runner(program: Program, xla: Xla) -> Body:
     xla.hold(program.weights)
     assert program.signature is not None
     text, signature = mlir.text(program.ir, elide=None), program.signature
     return lambda values: xla.run(text, values, find_known_ints(signature, values))
 
 
-def _failing_as(place: str, run: Body) -> Body:
+def _convert_errors(place: str, run: Body) -> Body:
     def run_failing(values: list[torch.Tensor]) -> Any:
         try:
             return run(values)

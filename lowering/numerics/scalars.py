@@ -26,7 +26,7 @@ def fold(module: Any) -> None:
     known: dict[Any, Number] = {}
     for operation in main.regions[0].blocks[0].operations:
         op = operation.operation
-        value = _value(op, known)
+        value = _compute_value(op, known)
         if value is None:
             continue
         result = op.results[0]
@@ -44,13 +44,13 @@ def _is_missed(op: Any) -> bool:
     return op.name in _MISSED or (op.name in ("stablehlo.convert", "stablehlo.compare") and read_element_type(op.operands[0]) == "f64")
 
 
-def _value(op: Any, known: Mapping[Any, Number]) -> Number | None:
+def _compute_value(op: Any, known: Mapping[Any, Number]) -> Number | None:
     """Return the number that an op gives; None where its operands do not tell, or it is no op on 0-d tensors."""
     if len(op.results) != 1 or not op.name.startswith("stablehlo."):
         return None
     name = op.name.removeprefix("stablehlo.")
     if name == "get_dimension_size":
-        return _dimension(op)
+        return _read_dimension(op)
     element = read_element_type(op.results[0])
     if element is None:
         return None
@@ -105,7 +105,7 @@ def read_element_type(value: Any) -> str | None:
     return text[len("tensor<"):-1] if text in ("tensor<f64>", "tensor<i64>", "tensor<i32>", "tensor<i1>") else None
 
 
-def _dimension(op: Any) -> int | None:
+def _read_dimension(op: Any) -> int | None:
     from jaxlib.mlir import ir
 
     source = op.operands[0]
@@ -126,12 +126,12 @@ def read_constant(op: Any) -> Number | None:
     return number if isinstance(number, int | float) else None
 
 
-def _quotient(left: int, right: int) -> int:
+def _divide(left: int, right: int) -> int:
     return abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)
 
 
-def _rest(left: int, right: int) -> int:
-    return left - _quotient(left, right) * right
+def _compute_remainder(left: int, right: int) -> int:
+    return left - _divide(left, right) * right
 
 
 COMPARED: dict[str, Callable[[Any, Any], bool]] = {
@@ -142,7 +142,8 @@ _EITHER: dict[str, Callable[..., Any]] = {
     "abs": abs,
 }  # fmt: skip
 _OF_INTS: dict[str, Callable[..., Any]] = {
-    **_EITHER, "divide": _quotient, "remainder": _rest, "power": lambda base, exponent: pow(base, exponent, 1 << 64) if exponent >= 0
+    **_EITHER, "divide": _divide, "remainder": _compute_remainder,
+    "power": lambda base, exponent: pow(base, exponent, 1 << 64) if exponent >= 0
     else None,
     "and": operator.and_, "or": operator.or_, "xor": operator.xor, "not": lambda value: not value if isinstance(value, bool) else ~value,
     "shift_left": operator.lshift, "shift_right_arithmetic": operator.rshift,

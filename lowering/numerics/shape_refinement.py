@@ -167,7 +167,7 @@ def _extract_assertions(module: Any) -> bytes | None:
     positions = {operation.operation: position for position, operation in enumerate(body)}
     reached = sorted(needed)
     while reached:
-        for operand in _operands(body[reached.pop()]):
+        for operand in _iterate_operands(body[reached.pop()]):
             owner = positions.get(operand.owner) if isinstance(operand.owner, ir.Operation | ir.OpView) else None
             if owner is not None and owner not in needed:
                 needed.add(owner)
@@ -183,13 +183,13 @@ def _extract_assertions(module: Any) -> bytes | None:
     return mlir.to_bytecode(copied)
 
 
-def _operands(operation: Any) -> Iterator[Any]:
+def _iterate_operands(operation: Any) -> Iterator[Any]:
     """Iterate over the operands of an op, and over those of the ops in its regions."""
     yield from operation.operands
     for region in operation.regions:
         for block in region.blocks:
             for inner in block.operations:
-                yield from _operands(inner)
+                yield from _iterate_operands(inner)
 
 
 def _is_assertion(operation: Any) -> bool:

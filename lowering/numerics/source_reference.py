@@ -11,7 +11,7 @@ from lowering.ir import widening
 from lowering.level import Level, Program
 from lowering.numerics import iree
 from lowering.numerics.consumers import IREE, XLA, Pair
-from lowering.numerics.runner import runner
+from lowering.numerics.runner import make_runner
 from lowering.numerics.xla import Xla
 
 _WIDE = {"float32": "float64", "float16": "float64", "bfloat16": "float64", "complex64": "complex128"}
@@ -39,11 +39,11 @@ def connect(module: MlirModule, program: Program) -> SourceReference | None:
         form = program.at(level)
         if form is None:
             continue
-        if level is Level.TORCH and not iree.available():
+        if level is Level.TORCH and not iree.is_available():
             why = f"IREE, which runs it, is not installed: {iree.INSTALL}"
             continue
         try:
-            module.run = runner(form, Xla("cpu"))
+            module.run = make_runner(form, Xla("cpu"))
             # A lowering of the source would be its own judge, so only the source itself is widened.
             module.build_wide = partial(_build_wide, form) if level is module.level is Level.STABLEHLO else None
         except StageFailed as error:  # IREE takes no such program
@@ -59,4 +59,4 @@ def _build_wide(form: Program) -> Run:
     arguments = tuple(replace(each, dtype=_WIDE.get(each.dtype, each.dtype)) for each in form.signature.arguments)
     results = tuple(replace(each, dtype=_WIDE.get(each.dtype or "", each.dtype)) for each in form.signature.results)
     signature = replace(form.signature, arguments=arguments, results=results)
-    return runner(replace(form, ir=widening.widen(form.ir), signature=signature), Xla("cpu"))
+    return make_runner(replace(form, ir=widening.widen(form.ir), signature=signature), Xla("cpu"))

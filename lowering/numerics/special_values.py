@@ -21,12 +21,13 @@ SETS = ("edges", "non-finite", "varied", weight_values.WORD)
 DATA_SETS: Mapping[str, int | None] = {"none": 0, "one": 1, "all": None}
 
 
-def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] = SETS) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+def list_sets(model: Model, made: Mapping[str, torch.Tensor],
+              words: tuple[str, ...] = SETS) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """Iterate over the kinds of `words` that change an input, with all inputs. Fills stay valid: indices in range, masks of 0 and 1.
 
     The set of weights changes no input, see `weight_values`.
     """
-    changes: dict[str, Change] = {"edges": _edges, "non-finite": partial(_non_finite, itertools.count()), "varied": _vary,
+    changes: dict[str, Change] = {"edges": _put_edges, "non-finite": partial(_put_non_finite, itertools.count()), "varied": _vary,
                                   **{word: partial(_select, count) for word, count in DATA_SETS.items()}}
     for word in (word for word in words if word in changes):
         changed = {name: _change(model.leaves[name], value, changes[word]) for name, value in made.items() if name in model.leaves}
@@ -52,7 +53,7 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
 
 
 def _change(declared: Input, value: torch.Tensor, change: Change) -> torch.Tensor | None:
-    is_single_index = value.numel() == 1 and change is _edges and read_fill(declared)[0] == "randint"  # a position: the last one too
+    is_single_index = value.numel() == 1 and change is _put_edges and read_fill(declared)[0] == "randint"  # a position: the last one too
     if declared.is_number or (value.numel() < 2 and not is_single_index):
         return None
     rows = value.clone().reshape(-1, value.shape[-1] if value.dim() else 1)
@@ -106,7 +107,7 @@ def _select(count: int | None, declared: Input, rows: torch.Tensor) -> bool:
     return True
 
 
-def _edges(declared: Input, rows: torch.Tensor) -> bool:
+def _put_edges(declared: Input, rows: torch.Tensor) -> bool:
     flat = rows.view(-1)
     kind, bounds = read_fill(declared)
     if kind not in ("randn", "uniform", "randint"):
@@ -125,7 +126,7 @@ def _edges(declared: Input, rows: torch.Tensor) -> bool:
     return True
 
 
-def _non_finite(places: Iterator[int], declared: Input, rows: torch.Tensor) -> bool:
+def _put_non_finite(places: Iterator[int], declared: Input, rows: torch.Tensor) -> bool:
     """Put NaN and infinities at elements that differ from one input to the next: an op may pass on those of one operand only."""
     flat = rows.view(-1)
     kind, _ = read_fill(declared)

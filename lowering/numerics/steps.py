@@ -15,7 +15,7 @@ from lowering.numerics import comparison, counted
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.prompts import Names, Padding, Prompt
-from lowering.numerics.runner import Eager, Run, Tensors, arguments, find_known_ints
+from lowering.numerics.runner import Eager, Run, Tensors, find_known_ints, order_arguments
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 from lowering.sizes.dims import Affine
@@ -74,7 +74,7 @@ class Entry:
         xla, signature = Xla(platform), artifact.signature
 
         def run(given: Tensors) -> tuple[torch.Tensor, ...]:
-            values = arguments(signature, artifact.weights, given)
+            values = order_arguments(signature, artifact.weights, given)
             return counted.trim(signature, xla.run(artifact.program, values, find_known_ints(signature, values)))
 
         return Entry.build(artifact.model, signature, Eager(artifact.model, instantiate(artifact.model), signature), run)

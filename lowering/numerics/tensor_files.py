@@ -15,7 +15,7 @@ _PAIRS = {"complex128": torch.float64, "complex32": torch.float16}
 
 def write(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write `tensors` by name; a complex one that the format cannot hold has another last dim, of real and imaginary part."""
-    pairs = {name: _word(value) for name, value in tensors.items() if _word(value) in _PAIRS}
+    pairs = {name: _name_dtype(value) for name, value in tensors.items() if _name_dtype(value) in _PAIRS}
     plain = {name: torch.view_as_real(value.resolve_conj()) if name in pairs else value for name, value in tensors.items()}
     contiguous = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in plain.items()}
     save_file(contiguous, path, metadata=pairs or None)
@@ -33,5 +33,5 @@ def read(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     return found
 
 
-def _word(tensor: torch.Tensor) -> str:
+def _name_dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")

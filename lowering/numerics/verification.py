@@ -142,8 +142,8 @@ class Verification:
     def to_json(self) -> dict[str, Any]:
         """Return the `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
         return {
-            "points": list(map(_point, self.points)), "special": list(map(_point, self.special)), "left_out": dict(self.left_out),
-            "fixed_weights": dict(self.fixed_weights),
+            "points": list(map(_describe_point, self.points)), "special": list(map(_describe_point, self.special)),
+            "left_out": dict(self.left_out), "fixed_weights": dict(self.fixed_weights),
             "not_tried": list(self.not_tried), "random": list(self.random), "uncompared": self.uncompared, "weakened": dict(self.weakened),
             "max_abs": self.max_abs, "max_rel": self.max_rel,
             "declined": [{"kind": point.kind, "sizes": dict(point.sizes), "guard": guard} for point, guard in self.declined],
@@ -152,12 +152,12 @@ class Verification:
         }  # fmt: skip
 
 
-def _point(check: PointCheck) -> dict[str, Any]:
+def _describe_point(check: PointCheck) -> dict[str, Any]:
     return {"kind": check.point.kind, "sizes": dict(check.point.sizes), "note": check.point.note, "eager_seconds": check.seconds,
-            "levels": {label: _plain(level) for label, level in check.levels.items()}}
+            "levels": {label: _describe_level(level) for label, level in check.levels.items()}}
 
 
-def _plain(level: LevelCheck) -> dict[str, Any]:
+def _describe_level(level: LevelCheck) -> dict[str, Any]:
     return {"seconds": level.seconds, "failure": level.failure, "outputs": {
         name: {"elements": compared.elements, "max_abs": compared.max_abs, "max_rel": compared.max_rel, "wrong": compared.wrong,
                "detail": compared.detail, "held_to": compared.held_to, "finite": compared.finite}

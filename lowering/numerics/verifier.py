@@ -13,11 +13,11 @@ from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import comparison, counted, data_limits, relations, shape_refinement, special_values, unsuited, weight_values
-from lowering.numerics.ancestry import converts, makings
+from lowering.numerics.ancestry import converts, trace_results
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
 from lowering.numerics.data_limits import Limits
-from lowering.numerics.points import OFF_MULTIPLES, Budget, Point, Space, are_all, find_declined, list_untried, points
+from lowering.numerics.points import OFF_MULTIPLES, Budget, Point, Space, are_all, choose_points, find_declined, list_untried
 from lowering.numerics.runner import LevelRun, Tensors, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
@@ -34,7 +34,7 @@ def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference,
     weights: by name, in place of the program's own.
     """
     agrees, skipped = "eager", []
-    for form in ladder(program):
+    for form in list_forms(program):
         if not runs_here(form.level) or not (run := bench.build_run(form, device)):
             skipped.append(form.level.word)
             continue
@@ -46,7 +46,7 @@ def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference,
     return "no level is wrong when run again"
 
 
-def ladder(program: Program) -> list[Program]:
+def list_forms(program: Program) -> list[Program]:
     """Return the forms that `program` went through below the model, first to last."""
     forms: list[Program] = []
     form: Program | None = program
@@ -80,15 +80,15 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     assert top is not None and isinstance(top.ir, Built) and program.signature is not None
     is_hlo = program.level in (Level.STABLEHLO, Level.MHLO)
     text = mlir.text(program.ir, elide=None) if is_hlo else ""
-    bench = Bench(top.ir, program.signature, settings.platforms, makings(exported.ir, program.signature) if exported else (),
+    bench = Bench(top.ir, program.signature, settings.platforms, trace_results(exported.ir, program.signature) if exported else (),
                   conditions=Conditions.read(text, program.signature) if is_hlo else Conditions(),
                   makes_integers=exported is not None and converts(exported.ir))
-    chosen = points(bench.space, settings.points, settings.budget, settings.seed, bench.seconds)
-    trial = _Trial(bench, dict(_runs(program, settings.levels, bench)), settings.seed)
+    chosen = choose_points(bench.space, settings.points, settings.budget, settings.seed, bench.seconds)
+    trial = _Trial(bench, dict(_list_runs(program, settings.levels, bench)), settings.seed)
     checks, kept = [], []
     special: list[PointCheck] = []
     left_out: dict[str, str] = {}
-    again, largest = _cheapest(bench.space, chosen), _largest(bench.space, chosen)
+    again, largest = _find_cheapest(bench.space, chosen), _find_largest(bench.space, chosen)
     optimized = next((point for point in chosen if point.kind == OFF_MULTIPLES), largest)
     for index, point in enumerate(chosen):
         given = _draw_admitted(trial, point, bench.model.seed + index)
@@ -112,7 +112,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
                         trial.full |= counted.find_full(program.signature, varied.want, point.sizes)
                         special.append(trial.compare(at, changed, varied, is_quick))
     states_own_ranges = isinstance(top.ir.module, MlirModule) and top.ir.module.level is not Level.TORCH
-    answers = _answers(program, text, bench.space) if is_hlo and not states_own_ranges else relations.Answers()
+    answers = _read_answers(program, text, bench.space) if is_hlo and not states_own_ranges else relations.Answers()
     budget = {"elements": settings.budget.elements, "seconds": settings.budget.seconds}
     return Verification(
         tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(find_declined(bench.space, settings.seed)), tuple(special),
@@ -222,7 +222,7 @@ def _vary(trial: _Trial, words: Sequence[str], given: Tensors, sizes: Mapping[st
     """
     bench = trial.bench
     data = special_values.DATA_SETS if words and words != _FULL and counted.decides_sizes(bench.eager, given) else ()
-    for word, changed in special_values.sets(bench.model, given, (*words, *data)):
+    for word, changed in special_values.list_sets(bench.model, given, (*words, *data)):
         yield word, changed, {}
     if words == _FULL:
         capacities = {counted.evaluate_capacity(result.value, sizes) for result in bench.signature.computed if result.kind == "count"}
@@ -249,18 +249,18 @@ def _draw_admitted(trial: _Trial, point: Point, seed: int) -> Tensors:
     return given
 
 
-def _cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:
+def _find_cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:
     """Return the point with the fewest elements among those whose sizes are all 2 or more, or the last point if there is none."""
     wide = [point for point in chosen if min(point.sizes.values(), default=2) >= 2]
     return min(wide, key=lambda point: space.elements(point.sizes)) if wide else chosen[-1] if chosen else None
 
 
-def _largest(space: Space, chosen: Sequence[Point]) -> Point | None:
+def _find_largest(space: Space, chosen: Sequence[Point]) -> Point | None:
     """Return the point with the most elements."""
     return max(chosen, key=lambda point: space.elements(point.sizes), default=None)
 
 
-def _answers(program: Program, text: str, space: Space) -> relations.Answers:
+def _read_answers(program: Program, text: str, space: Space) -> relations.Answers:
     """Return what the program, as text too, does with each broken relation, or nothing if it was lowered without assertions."""
     assertions = shape_refinement.Assertions.extract(text)
     above = program.at(Level.STABLEHLO)
@@ -275,7 +275,7 @@ def carries_assertions(program: Program) -> bool:
     return any("shape_assertion" in str(operation.attributes["call_target_name"]) for operation in calls)
 
 
-def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[tuple[str, tuple[LevelRun, Program, Xla]]]:
+def _list_runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[tuple[str, tuple[LevelRun, Program, Xla]]]:
     """Return a run for each level that the program went through, by label. HLO levels have one per platform."""
     for level in levels:
         form = program.at(level)

@@ -44,13 +44,13 @@ _NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
     "custom_call", "fft", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite"))
 
 @cache
-def platforms() -> tuple[str, ...]:
+def list_platforms() -> tuple[str, ...]:
     """Return the PLATFORMS that jaxlib can run on here."""
-    return tuple(platform for platform in PLATFORMS if _device(platform) is not None)
+    return tuple(platform for platform in PLATFORMS if _find_device(platform) is not None)
 
 
 @cache
-def _device(platform: str) -> Any:
+def _find_device(platform: str) -> Any:
     import jax
 
     try:
@@ -78,8 +78,8 @@ class Xla:
     _compiled: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.platform not in platforms():
-            raise ValueError(f"XLA has no '{self.platform}' device here; it has {', '.join(platforms())}")
+        if self.platform not in list_platforms():
+            raise ValueError(f"XLA has no '{self.platform}' device here; it has {', '.join(list_platforms())}")
 
     def hold(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Put weights on the device for good; every later `run` uses them from there."""
@@ -143,14 +143,14 @@ class Xla:
         given = {**self.options, **(_STRICT if self.is_strict else {}), **quick}
         options = xla_client.CompileOptions()
         options.env_option_overrides = list(given.items())
-        device = _device(self.platform)
+        device = _find_device(self.platform)
         has_handlers = bridge.may_call(static)
         if has_handlers:
             bridge.serve(mlir.parse(static, context()), self.platform)
         precise = _prepare_products(static, self.platform == "cpu" and not quick)
         devices = xla_client.DeviceList((device,))
         build = partial(device.client.compile_and_load, precise, devices, options)
-        kept = None if has_handlers or self.platform != "cpu" else executables.current()  # a process registers its own handlers
+        kept = None if has_handlers or self.platform != "cpu" else executables.find_folder()  # a process registers its own handlers
         try:
             if kept is None:
                 return build()
@@ -198,8 +198,8 @@ class Xla:
         from jax.core import ShapedArray
         from jaxlib import _jax
 
-        device, value = _device(self.platform), to_numpy(tensor)
-        return _jax.batched_device_put(ShapedArray(value.shape, value.dtype), _on(self.platform), [value], [device], enable_x64=True)
+        device, value = _find_device(self.platform), to_numpy(tensor)
+        return _jax.batched_device_put(ShapedArray(value.shape, value.dtype), _place_on(self.platform), [value], [device], enable_x64=True)
 
 
 def _find_or_build(kept: Executables, key: str, load: Callable[[bytes], Any], build: Callable[[], Any]) -> Any:
@@ -214,10 +214,10 @@ def _find_or_build(kept: Executables, key: str, load: Callable[[bytes], Any], bu
 
 
 @cache
-def _on(platform: str) -> Any:
+def _place_on(platform: str) -> Any:
     from jax.sharding import SingleDeviceSharding
 
-    return SingleDeviceSharding(_device(platform))
+    return SingleDeviceSharding(_find_device(platform))
 
 
 def to_numpy(tensor: torch.Tensor) -> Any:

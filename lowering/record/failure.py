@@ -48,7 +48,7 @@ def _locate_raise(error: BaseException) -> str:
     if not frames:
         return ""
     frame = (own or frames)[-1]
-    return f"{_relative_path(frame.filename)}:{frame.lineno} in {frame.name}"
+    return f"{_shorten_path(frame.filename)}:{frame.lineno} in {frame.name}"
 
 
 def format_traceback(error: BaseException) -> str:
@@ -59,6 +59,6 @@ def format_traceback(error: BaseException) -> str:
         return "".join(traceback.format_tb(error.__traceback__)) + _describe(error) + "\n"
 
 
-def _relative_path(file: str) -> str:
+def _shorten_path(file: str) -> str:
     """Return a path under the working directory relative to it, and other paths unchanged."""
     return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file

@@ -58,7 +58,7 @@ def divide_exactly(left: Expression, right: Expression) -> Expression | None:
     monomial, divisor = right.terms[0]
     quotient: dict[Monomial, int] = {}
     for term, factor in left.terms:
-        remaining = _without(term, monomial)
+        remaining = _divide_monomial(term, monomial)
         if remaining is None or factor % divisor:
             return None
         quotient[remaining] = factor // divisor
@@ -71,7 +71,7 @@ def _divide_by_sum(left: Expression, right: Expression) -> Expression | None:
         return None
     for term, factor in left.terms:
         head, divisor = right.terms[-1]
-        remaining = _without(term, head)
+        remaining = _divide_monomial(term, head)
         if remaining is not None and factor % divisor == 0:
             candidate = Expression.from_terms({remaining: factor // divisor})
             if candidate * right == left:
@@ -81,15 +81,15 @@ def _divide_by_sum(left: Expression, right: Expression) -> Expression | None:
 
 def maximum(left: Expression, right: Expression) -> Expression:
     """Return the larger size: one of the operands where their bounds decide it."""
-    return _extreme("max", left, right, compare("ge", left, right))
+    return _choose_extreme("max", left, right, compare("ge", left, right))
 
 
 def minimum(left: Expression, right: Expression) -> Expression:
     """Return the smaller size: one of the operands where their bounds decide it."""
-    return _extreme("min", left, right, compare("le", left, right))
+    return _choose_extreme("min", left, right, compare("le", left, right))
 
 
-def _extreme(op: str, left: Expression, right: Expression, first: Expression) -> Expression:
+def _choose_extreme(op: str, left: Expression, right: Expression, first: Expression) -> Expression:
     if first.constant is not None:
         return left if first.constant else right
     pick: Callable[..., int] = max if op == "max" else min
@@ -133,7 +133,7 @@ def content(expression: Expression) -> int:
     return reduce(gcd, (abs(factor) for _, factor in expression.terms), 0)
 
 
-def _without(monomial: Monomial, part: Monomial) -> Monomial | None:
+def _divide_monomial(monomial: Monomial, part: Monomial) -> Monomial | None:
     """Return the monomial divided by `part`, or None if it lacks one of its factors."""
     remaining = list(monomial)
     for atom in part:

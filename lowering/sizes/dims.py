@@ -40,7 +40,7 @@ def parse_dim(declared: int | str | None) -> Dim:
             raise ValueError(f"a static dim is 0 or more, not {declared}")
         return declared
     try:
-        parsed = _affine(parse(declared))
+        parsed = _read_affine(parse(declared))
     except Unreadable as error:
         raise ValueError(f"cannot read the dim expression {declared!r}: {error.cause}") from None
     if parsed.symbol == "":
@@ -55,20 +55,20 @@ def name_flexible(argument: str, position: int) -> str:
     return re.sub(r"\W", "_", f"{argument}_{position}")
 
 
-def _affine(term: Term) -> Affine:
+def _read_affine(term: Term) -> Affine:
     match term.op, term.operands:
         case "number", () if isinstance(term.value, int):
             return Affine("", 0, term.value)
         case "symbol", ():
             return Affine(str(term.value))
         case "neg", (operand,):
-            return _combine(Affine("", 0, 0), _affine(operand), -1)
+            return _combine(Affine("", 0, 0), _read_affine(operand), -1)
         case "add", (left, right):
-            return _combine(_affine(left), _affine(right), 1)
+            return _combine(_read_affine(left), _read_affine(right), 1)
         case "sub", (left, right):
-            return _combine(_affine(left), _affine(right), -1)
+            return _combine(_read_affine(left), _read_affine(right), -1)
         case "mul", (left, right):
-            one, other = _affine(left), _affine(right)
+            one, other = _read_affine(left), _read_affine(right)
             if one.symbol and other.symbol:
                 raise ValueError(f"'{one.symbol}*{other.symbol}' multiplies two symbols; torch.export derives a dim from one symbol only")
             factor, scaled = (one.offset, other) if not one.symbol else (other.offset, one)

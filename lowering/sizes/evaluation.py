@@ -20,7 +20,7 @@ class Undefined(Unknown):
 _LARGEST_EXPONENT = 4096  # a larger power of an int is no size, and takes long
 
 
-def _power(base: Any, exponent: Any) -> Any:
+def _raise(base: Any, exponent: Any) -> Any:
     if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and exponent > _LARGEST_EXPONENT:
         raise Unknown(f"{base} ** {exponent} is no size")
     value = operator.pow(base, exponent)
@@ -30,7 +30,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg, "abs": abs, "max": max, "min": min, "pow": _power,
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg, "abs": abs, "max": max, "min": min, "pow": _raise,
     "floordiv": operator.floordiv, "mod": operator.mod, "truediv": operator.truediv, "ceildiv": ceildiv,
     "modular_indexing": lambda base, divisor, modulus: base // divisor % modulus,
     "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc, "round": round, "round_decimal": round, "float": float,

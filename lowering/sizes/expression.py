@@ -131,7 +131,7 @@ class Expression(Value):
         low: int | None = 0
         high: int | None = 0
         for monomial, factor in self.terms:
-            least, most = _monomial_bounds(monomial)
+            least, most = _bound_monomial(monomial)
             if factor < 0:
                 least, most = most, least
             low = None if low is None or least is None else low + factor * least
@@ -178,7 +178,7 @@ def product(factors: tuple[Expression, ...] | list[Expression]) -> Expression:
     return reduce(Expression.__mul__, factors, ONE)
 
 
-def _monomial_bounds(monomial: Monomial) -> tuple[int | None, int | None]:
+def _bound_monomial(monomial: Monomial) -> tuple[int | None, int | None]:
     if any(atom.low is None or atom.low < 0 for atom in monomial):
         return (monomial[0].low, monomial[0].high) if len(monomial) == 1 else (None, None)
     highs = [atom.high for atom in monomial]

@@ -51,7 +51,7 @@ class Real(Keyed, Value):
         if rule is None:
             return -math.inf, math.inf
         try:
-            low, high = rule(*(_interval(operand) for operand in self.operands))
+            low, high = rule(*(_find_interval(operand) for operand in self.operands))
         except (ArithmeticError, ValueError):
             return -math.inf, math.inf
         return (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
@@ -170,7 +170,7 @@ def _is_exact(value: Expression) -> bool:
     return all(bound is None or abs(bound) <= EXACT for bound in value.bounds())
 
 
-def _interval(value: Value) -> tuple[float, float]:
+def _find_interval(value: Value) -> tuple[float, float]:
     if isinstance(value, Real):
         return value.interval
     assert isinstance(value, Expression)
@@ -181,7 +181,7 @@ def _interval(value: Value) -> tuple[float, float]:
 Interval = tuple[float, float]
 
 
-def _corners(compute: Callable[[float, float], float]) -> Callable[[Interval, Interval], Interval]:
+def _at_corners(compute: Callable[[float, float], float]) -> Callable[[Interval, Interval], Interval]:
     def rule(left: Interval, right: Interval) -> Interval:
         found = [compute(a, b) for a in left for b in right]
         return (-math.inf, math.inf) if any(map(math.isnan, found)) else (min(found), max(found))
@@ -189,7 +189,7 @@ def _corners(compute: Callable[[float, float], float]) -> Callable[[Interval, In
     return rule
 
 
-def _ends(compute: Callable[[float], float]) -> Callable[[Interval], Interval]:
+def _at_ends(compute: Callable[[float], float]) -> Callable[[Interval], Interval]:
     def rule(given: Interval) -> Interval:
         return tuple(end if math.isinf(end) else float(compute(end)) for end in given)  # type: ignore[return-value]
 
@@ -197,15 +197,15 @@ def _ends(compute: Callable[[float], float]) -> Callable[[Interval], Interval]:
 
 
 def _divide(left: Interval, right: Interval) -> Interval:
-    return _corners(lambda a, b: a / b)(left, right) if right[0] > 0 else (-math.inf, math.inf)
+    return _at_corners(lambda a, b: a / b)(left, right) if right[0] > 0 else (-math.inf, math.inf)
 
 
 _INTERVALS: dict[str, Callable[..., Interval]] = {
-    "float": lambda given: given, "add": _corners(lambda a, b: a + b), "sub": _corners(lambda a, b: a - b),
-    "mul": _corners(lambda a, b: a * b),
-    "truediv": _divide, "neg": lambda given: (-given[1], -given[0]), "max": _corners(max), "min": _corners(min),
+    "float": lambda given: given, "add": _at_corners(lambda a, b: a + b), "sub": _at_corners(lambda a, b: a - b),
+    "mul": _at_corners(lambda a, b: a * b),
+    "truediv": _divide, "neg": lambda given: (-given[1], -given[0]), "max": _at_corners(max), "min": _at_corners(min),
     "abs": lambda given: (max(0.0, given[0], -given[1]), max(abs(given[0]), abs(given[1]))),
-    "floor": _ends(math.floor), "ceil": _ends(math.ceil), "trunc": _ends(math.trunc), "round": _ends(round),
+    "floor": _at_ends(math.floor), "ceil": _at_ends(math.ceil), "trunc": _at_ends(math.trunc), "round": _at_ends(round),
     "pow": lambda base, exponent: (0.0, math.inf if math.inf in (base[1], exponent[1]) else max(base[1], 1.0) ** exponent[1] * 1.0000001)
     if base[0] >= 0 and exponent[0] >= 0 else (-math.inf, math.inf),
     "sqrt": lambda given: (math.sqrt(max(given[0], 0.0)), math.sqrt(given[1])),

@@ -36,11 +36,11 @@ def condense(text: str) -> str:
 
 def _spell_term(term: Term, outer: int) -> str:
     """Write `term`, in parentheses where it binds less tightly than `outer` asks."""
-    binds, text = _parts(term)
+    binds, text = _split(term)
     return text if binds >= outer else f"({text})"
 
 
-def _parts(term: Term) -> tuple[int, str]:
+def _split(term: Term) -> tuple[int, str]:
     match term.op, term.operands:
         case "symbol", _:
             return _ATOM, str(term.value)
@@ -50,9 +50,9 @@ def _parts(term: Term) -> tuple[int, str]:
         case "where", (condition, then, otherwise):
             return _CHOICE, f"{_spell_term(then, 1)} if {_spell_term(condition, 1)} else {_spell_term(otherwise, _CHOICE)}"
         case "ceildiv", (left, right):
-            return _parts(Term("neg", (Term("floordiv", (Term("neg", (left,)), right)),)))
+            return _split(Term("neg", (Term("floordiv", (Term("neg", (left,)), right)),)))
         case "modular_indexing", (base, divisor, modulus):
-            return _parts(Term("mod", (Term("floordiv", (base, divisor)), modulus)))
+            return _split(Term("mod", (Term("floordiv", (base, divisor)), modulus)))
         case ("not" | "neg"), (operand,):
             binds, sign = _OPERATORS[term.op]
             return binds, sign + _spell_term(operand, binds)

@@ -58,12 +58,12 @@ def _sample(image: Tensor, row: float, column: float) -> Tensor:
     return upper * (1 - down) + (image[:, bottom, left] * (1 - across) + image[:, bottom, right] * across) * down
 
 
-def _shape_regions(image: Tensor, rois: Tensor, spatial_scale: float, pooled_height: int, pooled_width: int,  # noqa: ARG001 - the op's
+def _make_regions(image: Tensor, rois: Tensor, spatial_scale: float, pooled_height: int, pooled_width: int,  # noqa: ARG001 - the op's
                    sampling_ratio: int, aligned: bool) -> Tensor:  # noqa: ARG001 - the op's
     return image.new_empty([rois.shape[0], image.shape[1], pooled_height, pooled_width])
 
 
-def _shape(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:  # noqa: ARG001 - the op's arguments
+def _make_places(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:  # noqa: ARG001 - the op's arguments
     return boxes.new_empty([torch.library.get_ctx().new_dynamic_size()], dtype=torch.int64)
 
 
@@ -73,8 +73,8 @@ else:
     LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
     LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     LIBRARY.impl("nms", suppress, "CPU")
-    torch.library.register_fake("torchvision::nms", _shape)
+    torch.library.register_fake("torchvision::nms", _make_places)
     LIBRARY.define("roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
                    "int sampling_ratio, bool aligned) -> Tensor")
     LIBRARY.impl("roi_align", align, "CPU")
-    torch.library.register_fake("torchvision::roi_align", _shape_regions)
+    torch.library.register_fake("torchvision::roi_align", _make_regions)

@@ -157,10 +157,10 @@ class Watch:
         dims = {name: size for name, size in sizes.items() if isinstance(size, torch.SymInt)}
         self._names = {str(dim.node.expr): name for name, dim in reversed(dims.items())}
         self._env = next((dim.node.shape_env for dim in dims.values()), None)
-        self._seen = len(self._guards())
+        self._seen = len(self._list_guards())
 
     def after(self, node: torch._C.Node) -> None:
-        guards = self._guards()
+        guards = self._list_guards()
         for guard in guards[self._seen :]:
             where = place(node)
             words = re.sub(r"\b\w+\b", lambda match: self._names.get(match[0], match[0]), guard)
@@ -168,7 +168,7 @@ class Watch:
             self.problems.setdefault(where, Problem(where, cause, "script the module, or take the size from the tensor: x.size(0)"))
         self._seen = len(guards)
 
-    def _guards(self) -> list[str]:
+    def _list_guards(self) -> list[str]:
         """Return the guards so far that require a dim to be a number or a multiple of one."""
         if not isinstance(self._env, ShapeEnv):
             return []

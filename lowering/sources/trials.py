@@ -39,7 +39,7 @@ def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Calla
     """
     own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
     try:
-        with _quiet(), own or FakeTensorMode(allow_non_fake_inputs=True):
+        with _silence(), own or FakeTensorMode(allow_non_fake_inputs=True):
             _run(inputs, module, sizes)
     except Exception as error:  # noqa: BLE001 - models raise anything
         if sum(parameter.numel() for parameter in module.parameters()) > LARGEST:
@@ -81,7 +81,7 @@ def describe_failure(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence() -> Iterator[None]:
     """Keep torch from logging the traceback of an op that has no result: the refusal says what it is."""
     logger = logging.getLogger(fake_tensor.__name__)
     before = logger.disabled

@@ -81,7 +81,7 @@ class Export(Stage):
     def apply(self, program: Program, note: Note) -> Program:
         model: Model = program.ir.model if isinstance(program.ir, Built) else program.ir
         if model.weights == "none":
-            return self._weightless(model, note)
+            return self._export_weightless(model, note)
         module = program.ir.module if isinstance(program.ir, Built) else instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
         if model.quantization is not None and (kept := quantized.list_float_weights(module)):
@@ -97,7 +97,7 @@ class Export(Stage):
                      f"models.{model.name}.checkpoint")
         return self.export(Built(model, module), example, note)
 
-    def _weightless(self, model: Model, note: Note) -> Program:
+    def _export_weightless(self, model: Model, note: Note) -> Program:
         """Export a model whose weights have shapes and no bytes."""
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         with fake_results.skip_cache(), mode:
@@ -118,7 +118,7 @@ class Export(Stage):
         form = decomposition.Form(self.decompose, self.composites, pads_data)
         with (capture.disable_kernels(), fake_results.skip_cache(), closed_forms.keep_sizes_short(least) as shortened,
               questions.watch_questions() as asked):  # fmt: skip
-            captured = branches.with_asserted(capture.capture(built, example, order, options, self.explain, note), built, note)
+            captured = branches.assert_conditions(capture.capture(built, example, order, options, self.explain, note), built, note)
             result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)
         note.report("sharing", to_plain(sharing.describe_sharing(captured, result, asked, built.model, shortened, bool(self.explain))))
         signature = exported.read_signature(result, built.model)

@@ -16,7 +16,7 @@ from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import bucket_check, buckets, delivered, packaging, xla
-from lowering.numerics.ancestry import makings
+from lowering.numerics.ancestry import trace_results
 from lowering.numerics.bench import Bench
 from lowering.numerics.buckets import Dispatch
 from lowering.numerics.static_modules import StaticModule
@@ -113,8 +113,8 @@ def _compare(program: Program, dispatch: Dispatch, modules: Sequence[StaticModul
     """Return the buckets with the symbols that each does not pad, which are noted with their causes."""
     top, exported = program.at(Level.MODEL), program.at(Level.EXPORTED)
     assert top is not None and program.signature is not None
-    platform = xla.platforms()[0]
-    bench = Bench(top.ir, program.signature, (platform,), makings(exported.ir, program.signature) if exported else ())
+    platform = xla.list_platforms()[0]
+    bench = Bench(top.ir, program.signature, (platform,), trace_results(exported.ir, program.signature) if exported else ())
     device = bench.devices[platform]
     device.hold(program.weights)
     by_sizes = {tuple(module.sizes.items()): module for module in modules}

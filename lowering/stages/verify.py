@@ -117,7 +117,7 @@ class Verify(Stage):
             cause = f"the program runs on several devices ({', '.join(exchanged)}), so no level was run and no number compared: {obstacle}"
             note("collectives_not_run", cause, program.model.name if program.model else "")
             return program
-        here = [platform for platform in self.platforms if platform in xla.platforms()]
+        here = [platform for platform in self.platforms if platform in xla.list_platforms()]
         if (unreached := set(here) - set(bridge.PLATFORMS)) and bridge.list_calls(program.ir):
             note("custom_ops_not_run", f"custom ops are executed on {', '.join(bridge.PLATFORMS)}, not on {', '.join(unreached)}")
             here = [platform for platform in here if platform not in unreached]
@@ -129,7 +129,7 @@ class Verify(Stage):
         if exchanged:
             pairs = self._choose_devices(program, pairs, note)
         levels = [] if exchanged else [pair.level for pair in pairs if pair.is_default]
-        with _threads(self.threads):
+        with _set_threads(self.threads):
             settings = verifier.Settings(self.points, levels, here, Budget(self.budget_elements, self.budget_seconds), self.seed,
                                          self.keep_elements, self.values)
             found, bench = verifier.verify(program, settings)
@@ -267,7 +267,7 @@ def is_sized_by_data(program: Program) -> bool:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _set_threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

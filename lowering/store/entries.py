@@ -78,20 +78,20 @@ class Store:
         """
         if not trust.is_digest(key):
             raise Untrusted(Problem(str(self.root), f"{key!r} is not the key of a result", "the store was changed by something else"))
-        entry = self._sound(key)
+        entry = self._find_sound(key)
         if entry is None:
             with suppress(OSError):  # if it cannot be fetched, it is rebuilt
                 brought = self._bring(key)
-                entry = self._sound(key) if brought else None
+                entry = self._find_sound(key) if brought else None
                 if entry is not None:
                     mirror.refresh(entry.folder / ENTRY, DAY)
                 elif brought:
-                    mirror.remove(self._folder(key) / ENTRY)
+                    mirror.remove(self._locate(key) / ENTRY)
         return entry
 
-    def _sound(self, key: str) -> Entry | None:
+    def _find_sound(self, key: str) -> Entry | None:
         """Return the verified local entry of `key`. A damaged entry is removed."""
-        wrapped, folder = self.read_sound(key), self._folder(key)
+        wrapped, folder = self.read_sound(key), self._locate(key)
         if wrapped is None:
             return None
         if not signing.is_accepted(wrapped, ENTRY, wrapped["sha256"]):
@@ -106,7 +106,7 @@ class Store:
 
     def read_sound(self, key: str) -> dict[str, Any] | None:
         """Return the content of entry.json if all files of the local entry of `key` have their digests. A damaged entry is removed."""
-        folder = self._folder(key)
+        folder = self._locate(key)
         try:
             trust.locate_inside(self.root, folder.relative_to(self.root).as_posix(), str(folder))
             wrapped: dict[str, Any] = files.read(folder / ENTRY)
@@ -131,10 +131,10 @@ class Store:
 
         Return whether the URL has the entry, even if incomplete. Raises OSError.
         """
-        folder = self._folder(key)
+        folder = self._locate(key)
         if (content := mirror.read(folder / ENTRY)) is None:
             return False
-        draft = self._draft(key)
+        draft = self._choose_draft(key)
         try:
             (draft / "files").mkdir(parents=True)
             (draft / ENTRY).write_bytes(content)
@@ -163,7 +163,7 @@ class Store:
 
         If the key exists, the stored result stays, unless its signature is missing. Raises OSError, InfraError.
         """
-        draft, folder = self._draft(key), self._folder(key)
+        draft, folder = self._choose_draft(key), self._locate(key)
         (draft / "files").mkdir(parents=True)
         try:
             held: dict[str, tuple[str, int]] = {}
@@ -197,7 +197,7 @@ class Store:
 
     def _discard_unsigned(self, key: str) -> None:
         try:
-            held = files.read(self._folder(key) / ENTRY)
+            held = files.read(self._locate(key) / ENTRY)
             is_signed = signing.is_accepted(held, ENTRY, held["sha256"])
         except FileNotFoundError:
             return
@@ -211,7 +211,7 @@ class Store:
         trash = self.root / DRAFTS / f"trash-{os.getpid()}-{time.monotonic_ns()}"
         with suppress(OSError):
             trash.parent.mkdir(parents=True, exist_ok=True)
-            self._folder(key).rename(trash)
+            self._locate(key).rename(trash)
             shutil.rmtree(trash, ignore_errors=True)
 
     def entries(self) -> Iterator[tuple[Entry, float]]:
@@ -239,10 +239,10 @@ class Store:
         except OSError:
             return False
 
-    def _folder(self, key: str) -> Path:
+    def _locate(self, key: str) -> Path:
         return self.root / ENTRIES / key[:2] / key
 
-    def _draft(self, key: str) -> Path:
+    def _choose_draft(self, key: str) -> Path:
         """Return the path of a folder, not created yet, that only this thread uses."""
         draft = self.root / DRAFTS / f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}-{key[:16]}"
         shutil.rmtree(draft, ignore_errors=True)

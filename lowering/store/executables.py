@@ -89,7 +89,7 @@ def keep(is_wanted: bool = True) -> Iterator[None]:
             held.trim()
 
 
-def current() -> Executables | None:
+def find_folder() -> Executables | None:
     """Return where executables are kept, or None outside of `keep`."""
     return _kept.get()
 

@@ -31,7 +31,7 @@ class There:
                 self.folders[key][file] = listed
 
     def entries(self) -> Mapping[str, Held]:
-        whole = {key: self._folder(key) / ENTRY for key, listed in self.folders.items() if ENTRY in listed}
+        whole = {key: self._locate(key) / ENTRY for key, listed in self.folders.items() if ENTRY in listed}
         told = mirror.read_all(list(whole.values()))
         return {key: Held(sum(listed.size for listed in self.folders[key].values()), self.folders[key][ENTRY].modified,
                           _read_weights_digest(told[path]))
@@ -50,8 +50,8 @@ class There:
 
     def discard(self, key: str) -> None:
         """Remove an entry, beginning with entry.json, whose presence marks the entry as complete."""
-        mirror.remove(self._folder(key) / ENTRY)
-        mirror.remove_all([self._folder(key) / name for name in self.folders[key] if name != ENTRY])
+        mirror.remove(self._locate(key) / ENTRY)
+        mirror.remove_all([self._locate(key) / name for name in self.folders[key] if name != ENTRY])
 
     def forget(self, digest: str) -> None:
         mirror.remove(self.store.weights_file(digest))
@@ -59,9 +59,9 @@ class There:
     def sweep(self) -> None:
         for key, listed in self.folders.items():
             if ENTRY not in listed and all(time.time() - found.modified > DAY for found in listed.values()):
-                mirror.remove_all([self._folder(key) / name for name in listed])
+                mirror.remove_all([self._locate(key) / name for name in listed])
 
-    def _folder(self, key: str) -> Path:
+    def _locate(self, key: str) -> Path:
         return self.store.root / ENTRIES / key[:2] / key
 
 

@@ -40,7 +40,7 @@ def freeze_all() -> None:
     """Record the source of every stage and every loaded module, for all processes that are forked from this one."""
     freeze_loaded()
     stages = [f"{OWN.name}.stages.{file.stem}" for file in (OWN / "stages").glob("*.py")]
-    _provenance(tuple(stages), 0)  # cached, so that forked processes need not read it again
+    _find_provenance(tuple(stages), 0)  # cached, so that forked processes need not read it again
 
 
 def freeze_loaded() -> None:
@@ -61,16 +61,16 @@ def digest_sources(*names: str) -> dict[str, str]:
 
     Excludes installed packages (see `list_versions`).
     """
-    return _provenance(names, int(time.monotonic() // FRESH))[0]
+    return _find_provenance(names, int(time.monotonic() // FRESH))[0]
 
 
 def list_versions(*names: str) -> dict[str, str]:
     """Return the version of Python and of every installed package that the modules `names` import, directly or not."""
-    return _provenance(names, int(time.monotonic() // FRESH))[1]
+    return _find_provenance(names, int(time.monotonic() // FRESH))[1]
 
 
 @lru_cache(maxsize=256)
-def _provenance(names: tuple[str, ...], tick: int) -> tuple[dict[str, str], dict[str, str]]:
+def _find_provenance(names: tuple[str, ...], tick: int) -> tuple[dict[str, str], dict[str, str]]:
     files, outside = _follow_imports(names, tick)
     digests = {_shorten_path(file): _loaded.get(file) or _compute_file_digest(file, *_read_stamp(file)) for file in sorted(files)}
     return digests, _read_versions(outside)

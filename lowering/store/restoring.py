@@ -107,7 +107,7 @@ def _load_weights(store: Store, key: str | None, signature: Mapping[str, Any] | 
     if key is None:
         return {}
     if key.startswith(FAKE):
-        return _fake_weights(from_plain(Signature, signature))
+        return _make_fake_weights(from_plain(Signature, signature))
     try:
         check(store.weights, key)
         return read(store.weights, key)
@@ -116,7 +116,7 @@ def _load_weights(store: Store, key: str | None, signature: Mapping[str, Any] | 
         raise InfraError(error.problems[0], "the file was removed and will be rebuilt; run the job again") from error
 
 
-def _fake_weights(signature: Signature) -> dict[str, torch.Tensor]:
+def _make_fake_weights(signature: Signature) -> dict[str, torch.Tensor]:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 

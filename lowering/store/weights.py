@@ -36,10 +36,10 @@ def compute_digest(weights: Mapping[str, torch.Tensor]) -> str:
     seen: dict[Any, bytes] = {}
     for name in sorted(weights):
         tensor = weights[name]
-        if _memory_key(tensor) not in seen:
-            seen[_memory_key(tensor)] = digest_tensor(tensor)
+        if _make_memory_key(tensor) not in seen:
+            seen[_make_memory_key(tensor)] = digest_tensor(tensor)
         head = json.dumps([name, types.dtype_name(tensor.dtype), list(tensor.shape)]).encode()
-        whole.update(len(head).to_bytes(4, "big") + head + seen[_memory_key(tensor)])
+        whole.update(len(head).to_bytes(4, "big") + head + seen[_make_memory_key(tensor)])
     return whole.hexdigest()
 
 
@@ -47,7 +47,7 @@ def digest_tensor(tensor: torch.Tensor) -> bytes:
     """Return the SHA-256 of the bytes, cached until torch writes to the tensor: several stages of a job use the same weights."""
     if tensor.is_inference():  # torch does not track writes to inference tensors
         return hashlib.sha256(_view_bytes(tensor)).digest()
-    state = (tensor._version, _memory_key(tensor))
+    state = (tensor._version, _make_memory_key(tensor))
     if (known := _digests.get(tensor)) is not None and known[0] == state:
         return known[1]
     found = hashlib.sha256(_view_bytes(tensor)).digest()
@@ -74,7 +74,7 @@ def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
     first: dict[Any, str] = {}
     aliases = {}
     for name, tensor in weights.items():
-        owner = first.setdefault(_memory_key(tensor), name)
+        owner = first.setdefault(_make_memory_key(tensor), name)
         if owner != name:
             aliases[name] = owner
     distinct = {name: weights[name].detach().cpu().contiguous() for name in first.values()}
@@ -129,7 +129,7 @@ def _upload(path: Path) -> None:
         raise InfraError(Problem(str(error.filename or path), f"weights cannot be written: {error}", fix)) from error
 
 
-def _memory_key(tensor: torch.Tensor) -> tuple[Any, ...]:
+def _make_memory_key(tensor: torch.Tensor) -> tuple[Any, ...]:
     """Return a key that is equal for tensors that are the same view of the same memory."""
     if tensor.numel() == 0:
         return (id(tensor),)

@@ -43,7 +43,7 @@ from lowering.symbols.deferred import Deferred, judge_all, judge_condition, list
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.failure import iterate_causes, summarize
 from lowering.symbols.recording import record
-from lowering.symbols.relations import POINTS, read_condition, refusals
+from lowering.symbols.relations import POINTS, count_refusals, read_condition
 from lowering.symbols.schema import Repeated, SymbolRecord, Warned
 
 # The ways to call torch.export. `declared`: guards on sizes must hold for all declared sizes; `deferred`: torch turns them into assertions;
@@ -141,9 +141,9 @@ def capture_attempt(
             if above and model.mode == "inference":
                 skipping = tracing_costs.skip_gradients_of_bodies()
             # not in a function of its own, whose frame would be taken for the model's
-            with (deadline.within(options.seconds, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
+            with (deadline.limit_time(options.seconds, sys._getframe()), marking as calls, _set_oblivious(attempt), _keep_symbolic(attempt),
                   nullcontext() if above else transforms.trace_below(module), transforms.watch() as entered, watch_branches() as seen,
-                  tracing.replaying(module, options.repeat) as replays, _cut_costs(attempt, options), skipping as skipped,
+                  tracing.replay_calls(module, options.repeat) as replays, _cut_costs(attempt, options), skipping as skipped,
                   _keep_prints() as printed, torch_warnings.silence()):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
@@ -178,11 +178,11 @@ def capture_attempt(
     made = harmless.mark_relations(record(log, model, program, error, sources), asserted)
     guards = () if program is None or _defers(attempt) else tuple(_list_broken(made, export))
     broken = [one.expr for one in (*asserted, *guards) if one.verdict in ("part", "never")]
-    refused = refusals(broken, export)
+    refused = count_refusals(broken, export)
     refused += POINTS * sum(one.verdict == "unknown" for one in asserted)
     branches = find_unguarded(export, seen) if program is not None else ()
     needed = [read_condition(expr, export) for expr in broken]
-    part = parts.widest([condition for condition in needed if condition is not None], export) if refused else {}
+    part = parts.find_widest([condition for condition in needed if condition is not None], export) if refused else {}
     if refused:
         warned = Warned("part_of_ranges", _describe_part(part, broken, export), f"models.{model.name}.symbols")
         made = replace(made, warnings=(*made.warnings, warned))
@@ -234,12 +234,12 @@ def _defers(attempt: Attempt) -> bool:
     return attempt not in ("declared", "strict")
 
 
-def _oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
+def _set_oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
     is_oblivious = attempt in ("oblivious", "strict_oblivious", "round", "auto")
     return _config.patch(backed_size_oblivious=True) if is_oblivious else nullcontext()  # type: ignore[attr-defined]
 
 
-def _symbolic(attempt: Attempt) -> AbstractContextManager[None]:
+def _keep_symbolic(attempt: Attempt) -> AbstractContextManager[None]:
     """Keep sizes symbolic in Python's and torch's functions. Dynamo does so itself for Python's."""
     return size_functions.compose_in_graphs() if is_strict(attempt) else size_functions.keep_symbolic(frames.is_model_code)
 

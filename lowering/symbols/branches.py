@@ -73,6 +73,6 @@ def find_unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branc
 
 def _list_squeezed(program: ExportedProgram) -> Iterator[tuple[str, Line | None]]:
     """Iterate over the conditions of squeezes that keep a dim because tracing assumed that it is not 1."""
-    for node, dims in squeezes.dynamic(program):
+    for node, dims in squeezes.list_dynamic(program):
         for dim in dims:
             yield str(sympy.Ne(node.args[0].meta["val"].shape[dim].node.expr, 1)), None  # type: ignore[union-attr]

@@ -42,7 +42,7 @@ class Overdue(BaseException):
 
 
 @contextmanager
-def within(seconds: float | None, base: FrameType | None = None) -> Iterator[None]:
+def limit_time(seconds: float | None, base: FrameType | None = None) -> Iterator[None]:
     """Raise Overdue if the block takes more seconds of CPU. There is no limit outside the main thread, which alone gets signals.
 
     base: the frame below those of the model's code; None where a graph is traced, whose nodes know their lines.
@@ -52,7 +52,7 @@ def within(seconds: float | None, base: FrameType | None = None) -> Iterator[Non
         return
 
     def end(_: int, frame: FrameType | None) -> None:
-        raise Overdue(seconds, _deciding(frame), _line(frame, base))
+        raise Overdue(seconds, _find_condition(frame), _find_line(frame, base))
 
     before = signal.signal(signal.SIGVTALRM, end)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN)
@@ -63,7 +63,7 @@ def within(seconds: float | None, base: FrameType | None = None) -> Iterator[Non
         signal.signal(signal.SIGVTALRM, before)
 
 
-def _line(frame: FrameType | None, base: FrameType | None) -> str:
+def _find_line(frame: FrameType | None, base: FrameType | None) -> str:
     if base is not None:
         stack = frames.read_live_stack(base)
         return str(frames.convert_spot(stack[-1])) if stack else ""
@@ -74,7 +74,7 @@ def _line(frame: FrameType | None, base: FrameType | None) -> str:
     return ""
 
 
-def _deciding(frame: FrameType | None) -> str:
+def _find_condition(frame: FrameType | None) -> str:
     """Return the condition that the outermost of torch's methods on the stack is deciding."""
     found = ""
     frame = frame or sys._getframe(1)

@@ -89,7 +89,7 @@ def judge_condition(expr: str, line: Line | None, export: Export) -> Deferred | 
     if not names or not names <= export.values.keys():
         return None
     guard = spell_condition(NAME.sub(lambda match: export.values[match[0]], expr))
-    return Deferred(expr, export.translate(expr), guard, line, _verdict(expr, guard, export))
+    return Deferred(expr, export.translate(expr), guard, line, _judge(expr, guard, export))
 
 
 def list_decided(export: Export) -> Iterator[tuple[str, Line | None]]:
@@ -104,7 +104,7 @@ def list_decided(export: Export) -> Iterator[tuple[str, Line | None]]:
         yield one.expr, None
 
 
-def _verdict(expr: str, guard: str, export: Export) -> Verdict:
+def _judge(expr: str, guard: str, export: Export) -> Verdict:
     holds, _ = judge(expr, export)
     if holds in ("always", "unknown"):
         return holds  # type: ignore[return-value]

@@ -40,8 +40,8 @@ def classify_failure(export: Export) -> Failure | None:
     if error is None:
         return None
     message = str(error).split("\n\nThe error above occurred when calling torch.export")[0]
-    kind = _kind(error)
-    fixes = _fixes(message) or _checks(error)
+    kind = _name_kind(error)
+    fixes = _read_fixes(message) or _suggest_checks(error)
     violations = [line.strip()[2:].split("Specializations unexpectedly required")[0] for line in message.splitlines()
                   if line.startswith("  - ")]
     if fixed := list_fixed(message):
@@ -56,12 +56,12 @@ def classify_failure(export: Export) -> Failure | None:
     first = _NOISE.sub("", message.strip().partition("\n")[0])
     if match := _UNSOLVED.search(first):
         needs = (f"the code needs {spell_condition(match[1])}, which torch cannot solve for a range",)
-    line = _line(export, error, kind, violations)
+    line = _find_line(export, error, kind, violations)
     if match := _DATA.search(first):
         said = _describe_line_on_data(match[1], line, export)
-        needs, fixes = ((said,), ()) if said else ((_told_data(match[1], export),), fixes)
+        needs, fixes = ((said,), ()) if said else ((_describe_data(match[1], export),), fixes)
     if _INCONSISTENT.search(first):
-        needs = _broken(export) or ("torch.export cannot solve the conditions on sizes that the code needs",)
+        needs = _list_broken(export) or ("torch.export cannot solve the conditions on sizes that the code needs",)
     if not needs and (explained := explain(first)):
         needs = (explained,)
     if not needs and _is_raised_by_model(error):
@@ -99,14 +99,14 @@ def _is_truth_of_tensor(expr: str, line: Line | None, export: Export) -> bool:
         for event in export.log.events)  # fmt: skip
 
 
-def _told_data(expr: str, export: Export) -> str:
+def _describe_data(expr: str, export: Export) -> str:
     """Describe a condition or number that the code computes from values of tensors."""
     if _RELATION.search(expr):
         return f"the code needs to know {spell_condition(export.translate(expr))}, which depends on data"
     return "the code uses a value of a tensor as a Python number, and it depends on data"
 
 
-def _broken(export: Export) -> tuple[str, ...]:
+def _list_broken(export: Export) -> tuple[str, ...]:
     """List the conditions of the trace that some declared sizes break, each with its line."""
     found: dict[str, None] = {}
     for event in export.log.events:
@@ -130,7 +130,7 @@ def _widen(suggested: dict[str, Any], violations: list[str], export: Export) -> 
     known = _read_violated(violations, export)
     if not known or suggested.keys() - {"symbols"}:
         return suggested
-    part = parts.widest(known, export)
+    part = parts.find_widest(known, export)
     if not part or not part.keys() <= export.model.symbols.keys():
         return suggested
     declared = {name: Bound(symbol.min, symbol.max, symbol.multiple_of) for name, symbol in export.model.symbols.items()}
@@ -150,7 +150,7 @@ def summarize(failure: Failure | None, error: BaseException | None) -> str:
     return f"{said} ({failure.line})" if failure.line is not None else said
 
 
-def _checks(error: BaseException) -> tuple[Fix, ...]:
+def _suggest_checks(error: BaseException) -> tuple[Fix, ...]:
     """Return a condition on data, and its opposite, as checks to add where torch suggests none."""
     for link in iterate_causes(error):
         condition = getattr(link, "cond", None)
@@ -166,7 +166,7 @@ def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _kind(error: BaseException) -> str:
+def _name_kind(error: BaseException) -> str:
     from torch._dynamo.exc import UserError, UserErrorType  # most of a second, which a process that exports nothing does without
 
     for link in iterate_causes(error):
@@ -179,7 +179,7 @@ def _kind(error: BaseException) -> str:
     return _SNAKE.sub("_", type(error).__name__).lower()
 
 
-def _line(export: Export, error: BaseException, kind: str, violations: list[str]) -> Line | None:
+def _find_line(export: Export, error: BaseException, kind: str, violations: list[str]) -> Line | None:
     """Return the line of the model that raised. For a constraint, which torch checks after tracing, it is the line of the guard."""
     if kind == "constraint_violation":
         accused = _find_accused(export, "\n".join(violations))
@@ -199,7 +199,7 @@ def _find_accused(export: Export, violations: str) -> set[str]:
     return by_source | {name for name, meaning in export.meanings.items() if meaning in words}
 
 
-def _fixes(message: str) -> tuple[Fix, ...]:
+def _read_fixes(message: str) -> tuple[Fix, ...]:
     _, found, suggested = message.partition("Suggested fixes:\n")
     fixes = []
     for line in suggested.split("\n\n")[0].splitlines() if found else ():

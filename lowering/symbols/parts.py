@@ -22,7 +22,7 @@ _STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 20, 24, 28, 32, 48, 56,
 _WORK = 1 << 20  # operations of conditions that are computed
 
 
-def widest(conditions: Sequence[Condition], export: Export) -> dict[str, Bound] | None:
+def find_widest(conditions: Sequence[Condition], export: Export) -> dict[str, Bound] | None:
     """Return the part with the largest share of the sizes, by narrowed symbol, or None if a symbol would keep a single size.
 
     What holds at the sizes that are tried, all of them where they are few, is taken to hold.

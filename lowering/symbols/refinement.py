@@ -39,10 +39,10 @@ def refine(model: Model, fixes: tuple[Fix, ...]) -> dict[str, Any]:
         elif isinstance(dim, Affine) and dim.symbol in model.symbols:
             words[symbol] = str(dim)
         elif isinstance(dim, Affine) and not dim.offset:
-            symbols[symbol] = _multiple(model, symbol, dim, named.get(dim.symbol, ""))
+            symbols[symbol] = _round_range(model, symbol, dim, named.get(dim.symbol, ""))
         else:
             return {}
-    return {key: value for key, value in (("symbols", symbols), ("inputs", _shapes(model, words))) if value}
+    return {key: value for key, value in (("symbols", symbols), ("inputs", _list_shapes(model, words))) if value}
 
 
 def _find_symbol(model: Model, name: str) -> str | None:
@@ -60,14 +60,14 @@ def _write_range(model: Model, symbol: str, match: re.Match[str], step: int) -> 
     return {"min": lower, "max": upper, **({"multiple_of": now.multiple_of} if now.multiple_of > 1 else {})}
 
 
-def _multiple(model: Model, symbol: str, dim: Affine, root: str) -> dict[str, int | None]:
+def _round_range(model: Model, symbol: str, dim: Affine, root: str) -> dict[str, int | None]:
     now, match = model.symbols[symbol], _DIM.match(root)
     step = dim.scale * now.multiple_of
     lowest = int(match["min"]) * dim.scale if match and match["min"] else now.min
     return {"min": max(lowest, round_up(now.min, step)), "max": None if now.max is None else round_down(now.max, step), "multiple_of": step}
 
 
-def _shapes(model: Model, words: Mapping[str, int | str]) -> dict[str, Any]:
+def _list_shapes(model: Model, words: Mapping[str, int | str]) -> dict[str, Any]:
     """Return the shapes in which a symbol became an int or an expression of another symbol."""
     changed: dict[str, Any] = {}
     for leaf in iterate(model.trees):

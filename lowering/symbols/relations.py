@@ -130,7 +130,7 @@ def judge(expr: str, export: Sizes) -> tuple[Holds, dict[str, int]]:
     if condition is None:
         return "unknown", {}
     term, free = condition
-    points, whole = _points(free, export, _WORK // term.count)
+    points, whole = _choose_points(free, export, _WORK // term.count)
     try:
         for point in points:
             if not is_true_at(term, point):
@@ -146,7 +146,7 @@ def find_failing(expr: str, export: Export) -> list[dict[str, int]]:
     if condition is None:
         return []
     term, free = condition
-    points, _ = _points(free, export, _WORK // term.count)
+    points, _ = _choose_points(free, export, _WORK // term.count)
     try:
         return [point for point in points if not is_true_at(term, point)]
     except Unknown:
@@ -183,14 +183,14 @@ def find_implied(conditions: Sequence[str], export: Export) -> set[str]:
     return terms.keys() - set(left)
 
 
-def refusals(conditions: Sequence[str], export: Export) -> int:
+def count_refusals(conditions: Sequence[str], export: Export) -> int:
     """Count the tried sizes, the same ones for all conditions of a model, that break one of the conditions."""
     terms = [condition[0] for expr in conditions if (condition := read_condition(expr, export)) is not None]
-    points, _ = _points(list(export.choices), export, _WORK // sum((term.count for term in terms), 1))
+    points, _ = _choose_points(list(export.choices), export, _WORK // sum((term.count for term in terms), 1))
     return sum(not all(is_true_at(term, point) for term in terms) for point in points) if terms else 0
 
 
-def _points(free: Sequence[str], export: Sizes, most: int) -> tuple[Iterator[dict[str, int]], bool]:
+def _choose_points(free: Sequence[str], export: Sizes, most: int) -> tuple[Iterator[dict[str, int]], bool]:
     """Return promised sizes of some names, and whether they are all that are promised."""
     candidates = [choose_probes(*export.choices[name], len(free)) for name in free]
     limit = min(POINTS, max(8, most))
@@ -262,7 +262,7 @@ def read_condition_in_words(text: str, export: Export) -> Condition | None:
 def is_true_where_tried(condition: Condition, export: Export) -> bool:
     """Return whether no tried size breaks a condition."""
     term, free = condition
-    points, _ = _points(free, export, _WORK // term.count)
+    points, _ = _choose_points(free, export, _WORK // term.count)
     try:
         return all(is_true_at(term, point) for point in points)
     except Unknown:

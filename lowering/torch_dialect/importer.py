@@ -45,17 +45,17 @@ class GraphImporter:
         self._values: dict[int, ir.Value] = {}
         self._names: dict[str, bool] = {}
         self._rules: dict[str, Callable[[Node], None]] = {
-            **{kind: self._structural(name) for kind, name in STRUCTURAL.items()},
-            "prim::Constant": self._constant,
-            "prim::If": self._if,
-            "prim::Loop": self._loop,
-            "prim::DictConstruct": self._dict,
+            **{kind: self._make_structural(name) for kind, name in STRUCTURAL.items()},
+            "prim::Constant": self._import_constant,
+            "prim::If": self._import_if,
+            "prim::Loop": self._import_loop,
+            "prim::DictConstruct": self._import_dict,
             "prim::ListUnpack": self._list_unpack,
         }
 
     def function(self, graph: torch._C.Graph, module: ir.Module) -> None:
         arguments = list(graph.inputs())
-        results = _results(graph)
+        results = _find_results(graph)
         input_types = [self._types.convert(value.type()) for value in arguments]
         output_types = [self._types.convert(value.type()) for value in results]
         attributes = {
@@ -76,10 +76,10 @@ class GraphImporter:
             ir.Operation.create("func.return", operands=[self._values[value.unique()] for value in results])
 
     def node(self, node: Node) -> None:
-        with self._location(node):
-            self._rules.get(node.kind(), self._by_schema)(node)
+        with self._make_location(node):
+            self._rules.get(node.kind(), self._import_by_schema)(node)
 
-    def _by_schema(self, node: Node) -> None:
+    def _import_by_schema(self, node: Node) -> None:
         """Import `aten::add.Tensor` as `torch.aten.add.Tensor` if the dialect has it, else as `torch.operator`.
 
         Custom ops always become `torch.operator`.
@@ -87,11 +87,12 @@ class GraphImporter:
         name = node.schema().partition("(")[0].replace("::", ".")
         name = _ALIASES.get(name, name)
         if self._is_registered(f"torch.{name}") and not node.hasAttribute(DIMS):
-            self._bind(node, ir.Operation.create(f"torch.{name}", results=self._result_types(node), operands=self._operands(node)))
+            self._bind(node,
+                       ir.Operation.create(f"torch.{name}", results=self._convert_result_types(node), operands=self._find_operands(node)))
         else:
-            self._operator(node, name)
+            self._create_operator(node, name)
 
-    def _operator(self, node: Node, name: str) -> None:
+    def _create_operator(self, node: Node, name: str) -> None:
         """Create a `torch.operator "ns.op"`.
 
         Its results are those of the node, with lists as their elements, then the new values of the arguments that the op writes.
@@ -100,38 +101,39 @@ class GraphImporter:
         written = _find_written(node)
         attributes = {"name": ir.StringAttr.get(name)} | ({DIMS: ir.StringAttr.get(node.s(DIMS))} if node.hasAttribute(DIMS) else {})
         types_ = [self._types.convert(value.type()) for value in [*results, *written]]
-        created = ir.Operation.create("torch.operator", results=types_, operands=self._operands(node), attributes=attributes)
+        created = ir.Operation.create("torch.operator", results=types_, operands=self._find_operands(node), attributes=attributes)
         for value, result in zip([*results, *written], created.results, strict=True):
             self._values[value.unique()] = result
 
     def _list_unpack(self, node: Node) -> None:
         """Import an unpacked list. The list of a custom op is unpacked already."""
         if any(value.unique() not in self._values for value in outputs(node)):
-            self._structural("torch.prim.ListUnpack")(node)
+            self._make_structural("torch.prim.ListUnpack")(node)
 
-    def _structural(self, name: str) -> Callable[[Node], None]:
+    def _make_structural(self, name: str) -> Callable[[Node], None]:
         def rule(node: Node) -> None:
-            self._bind(node, ir.Operation.create(name, results=self._result_types(node), operands=self._operands(node)))
+            self._bind(node, ir.Operation.create(name, results=self._convert_result_types(node), operands=self._find_operands(node)))
 
         return rule
 
-    def _if(self, node: Node) -> None:
+    def _import_if(self, node: Node) -> None:
         """Import an `if` as two regions, each of which yields its results with the node's types."""
-        created = ir.Operation.create("torch.prim.If", results=self._result_types(node), operands=self._operands(node), regions=2)
+        created = ir.Operation.create("torch.prim.If", results=self._convert_result_types(node), operands=self._find_operands(node),
+                                      regions=2)
         for region, block in zip(created.regions, node.blocks(), strict=True):
             with ir.InsertionPoint(region.blocks.append()):
-                self._nodes(block.nodes())
+                self._import_nodes(block.nodes())
                 self._yield("torch.prim.If.yield", [], block.outputs(), list(created.results))
         self._bind(node, created)
 
-    def _loop(self, node: Node) -> None:
+    def _import_loop(self, node: Node) -> None:
         """Import a loop as one region over the iteration number and the carried values.
 
         The carried values have the types of the node's results throughout.
         """
         count, first, *carried = inputs(node)
-        types_ = self._result_types(node)
-        start = [self._as(self._values[value.unique()], type_) for value, type_ in zip(carried, types_, strict=True)]
+        types_ = self._convert_result_types(node)
+        start = [self._convert(self._values[value.unique()], type_) for value, type_ in zip(carried, types_, strict=True)]
         operands = [self._values[count.unique()], self._values[first.unique()], *start]
         created = ir.Operation.create("torch.prim.Loop", results=types_, operands=operands, regions=1)
         block = next(node.blocks())
@@ -140,21 +142,21 @@ class GraphImporter:
         self._values[iteration.unique()] = inside.arguments[0]
         with ir.InsertionPoint(inside):
             for value, argument in zip(values, list(inside.arguments)[1:], strict=True):
-                self._values[value.unique()] = self._as(argument, self._types.convert(value.type()))
-            self._nodes(block.nodes())
+                self._values[value.unique()] = self._convert(argument, self._types.convert(value.type()))
+            self._import_nodes(block.nodes())
             again, *turned = block.outputs()
             self._yield("torch.prim.Loop.condition", [self._values[again.unique()]], turned, list(created.results))
         self._bind(node, created)
 
-    def _nodes(self, nodes: Iterable[Node]) -> None:
+    def _import_nodes(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
             self.node(node)
 
     def _yield(self, name: str, leading: list[ir.Value], values: Iterable[torch._C.Value], results: list[ir.Value]) -> None:
-        given = [self._as(self._values[value.unique()], result.type) for value, result in zip(values, results, strict=True)]
+        given = [self._convert(self._values[value.unique()], result.type) for value, result in zip(values, results, strict=True)]
         ir.Operation.create(name, operands=[*leading, *given])
 
-    def _as(self, value: ir.Value, type_: ir.Type) -> ir.Value:
+    def _convert(self, value: ir.Value, type_: ir.Type) -> ir.Value:
         """Convert `value` to another type of the same kind.
 
         Static information is dropped, or an optional created, at the boundary of a block.
@@ -165,36 +167,36 @@ class GraphImporter:
         name = "torch.tensor_static_info_cast" if is_tensor else "torch.derefine"
         return ir.Operation.create(name, results=[type_], operands=[value]).result
 
-    def _dict(self, node: Node) -> None:
+    def _import_dict(self, node: Node) -> None:
         """Import a dict. TorchScript interleaves keys and values; the dialect takes the keys first."""
-        operands = self._operands(node)
+        operands = self._find_operands(node)
         given = [*operands[::2], *operands[1::2]]
         attributes = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(operands) // 2] * 2)}
-        results = self._result_types(node)
+        results = self._convert_result_types(node)
         self._bind(node, ir.Operation.create("torch.prim.DictConstruct", results=results, operands=given, attributes=attributes))
 
-    def _constant(self, node: Node) -> None:
+    def _import_constant(self, node: Node) -> None:
         value, type_ = node.output().toIValue(), node.output().type()
-        self._bind_value(node.output(), self._literal(value, type_))
+        self._bind_value(node.output(), self._create_literal(value, type_))
 
-    def _literal(self, value: Any, type_: torch._C.Type) -> ir.Value:
+    def _create_literal(self, value: Any, type_: torch._C.Type) -> ir.Value:
         if isinstance(value, list | tuple):
-            return self._literal_list(value, type_)
+            return self._create_literal_list(value, type_)
         for kind, name, attribute in LITERALS:
             if isinstance(value, kind):
                 attributes = {"value": attribute(value)} if attribute else {}
                 return ir.Operation.create(name, results=[self._types.convert(type_)], attributes=attributes).result
         raise KeyError(f"the torch dialect has no constant for {value!r} ({type_})")
 
-    def _literal_list(self, values: Sequence[Any], type_: torch._C.Type) -> ir.Value:
+    def _create_literal_list(self, values: Sequence[Any], type_: torch._C.Type) -> ir.Value:
         element = type_.getElementType()
-        operands = [self._literal(value, element) for value in values]
+        operands = [self._create_literal(value, element) for value in values]
         return ir.Operation.create("torch.prim.ListConstruct", results=[self._types.convert(type_)], operands=operands).result
 
-    def _operands(self, node: Node) -> list[ir.Value]:
+    def _find_operands(self, node: Node) -> list[ir.Value]:
         return [self._values[value.unique()] for value in inputs(node)]
 
-    def _result_types(self, node: Node) -> list[ir.Type]:
+    def _convert_result_types(self, node: Node) -> list[ir.Type]:
         return [self._types.convert(value.type()) for value in outputs(node)]
 
     def _bind(self, node: Node, operation: ir.Operation) -> None:
@@ -209,7 +211,7 @@ class GraphImporter:
             self._names[name] = self._context.is_registered_operation(name)
         return self._names[name]
 
-    def _location(self, node: Node) -> ir.Location:
+    def _make_location(self, node: Node) -> ir.Location:
         """Return a node's location, such as `"%mul"("encoder"("model.py":12:0))`.
 
         It consists of the TorchScript value, the module that ran the line, and the user line.
@@ -250,7 +252,7 @@ def _find_written(node: Node) -> list[torch._C.Value]:
     return written
 
 
-def _results(graph: torch._C.Graph) -> list[torch._C.Value]:
+def _find_results(graph: torch._C.Graph) -> list[torch._C.Value]:
     """Return the function's results: the elements of the returned tuple, or the returned value."""
     returned = list(graph.outputs())
     if len(returned) == 1 and returned[0].node().kind() == "prim::TupleConstruct":

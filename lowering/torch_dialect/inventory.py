@@ -56,7 +56,7 @@ def find_rejected(module: Any, pipeline: str, dialect: str = "torch.") -> list[P
         cause = tried[alone]
         if cause is not None:
             _, lines, _ = found.setdefault(f"{_name(operation)} {cause}", (_name(operation), [], cause))
-            line = _line(operation.location)
+            line = _find_line(operation.location)
             if line and line not in lines:
                 lines.append(line)
     return [Problem(f"{name} at {', '.join(lines)}" if lines else name, cause, _TO_CAPACITY if cause == _SIZED_BY_DATA else "")
@@ -91,7 +91,7 @@ def _name(operation: Any) -> str:
     return operation.name.removeprefix("torch.").removesuffix("_hacked_twin")  # type: ignore[no-any-return]
 
 
-def _line(location: Any) -> str:
+def _find_line(location: Any) -> str:
     text = str(location)
     match = _FILE.search(text)
     return "" if match is None or _ENTRY.match(text) else f"{match['file']}:{match['line']}"

@@ -37,7 +37,7 @@ class TypeTable:
         """Return the type without its `!torch.`, as it is written inside lists and optionals."""
         kind = type_.kind()
         if kind == "TensorType":
-            return _tensor_word(type_)
+            return _spell_tensor(type_)
         if kind in _PLAIN:
             return _PLAIN[kind]
         if kind == "OptionalType":
@@ -57,7 +57,7 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def _tensor_word(type_: torch._C.Type) -> str:
+def _spell_tensor(type_: torch._C.Type) -> str:
     dtype = type_.dtype()  # type: ignore[attr-defined]
     sizes = type_.varyingSizes()  # type: ignore[attr-defined]
     if dtype is None and sizes is None:
@@ -66,13 +66,13 @@ def _tensor_word(type_: torch._C.Type) -> str:
     return f"vtensor<{shape},{'unk' if dtype is None else types.find_row(dtype).torch_mlir}>"
 
 
-def _integer(value: int) -> ir.Attribute:
+def _make_integer(value: int) -> ir.Attribute:
     return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
 
 
 LITERALS: Iterable[tuple[type, str, Callable[[Any], ir.Attribute] | None]] = (
     (bool, "torch.constant.bool", lambda value: ir.IntegerAttr.get(ir.IntegerType.get_signless(1), int(value))),
-    (int, "torch.constant.int", _integer),
+    (int, "torch.constant.int", _make_integer),
     (float, "torch.constant.float", lambda value: ir.FloatAttr.get_f64(value)),
     (str, "torch.constant.str", lambda value: ir.StringAttr.get(value)),
     (torch.device, "torch.constant.device", lambda value: ir.StringAttr.get(str(value))),

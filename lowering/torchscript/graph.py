@@ -42,9 +42,9 @@ def find_problems(module: GraphModule) -> list[Problem]:
         if isinstance(held, GraphModule):
             found += find_problems(held)
         elif node.op == "get_attr":
-            found.append(_problem(node, f"attribute '{node.target}'", "is a tensor that torch.export did not lift to an argument"))
+            found.append(_report(node, f"attribute '{node.target}'", "is a tensor that torch.export did not lift to an argument"))
         elif node.op == "call_function" and not _is_expressible(node.target):
-            found.append(_problem(node, _target_name(node.target), _explain(node.target)))
+            found.append(_report(node, _name_target(node.target), _explain(node.target)))
     return found
 
 
@@ -61,14 +61,14 @@ def _explain(target: Any) -> str:
     return "has no schema and no row in lowering/ops/symbolic.py"
 
 
-def _target_name(target: Any) -> str:
+def _name_target(target: Any) -> str:
     """Return the name of a call's target: an op by torch's name, a function by its module and name."""
     is_op = isinstance(target, torch._ops.OpOverload | torch._ops.HigherOrderOperator)
     named = callable(target) and hasattr(target, "__qualname__") and not is_op
     return f"{target.__module__}.{target.__qualname__}" if named else str(target)
 
 
-def _problem(node: Node, what: str, cause: str) -> Problem:
+def _report(node: Node, what: str, cause: str) -> Problem:
     line = source_lines.find_fx_line(node)
     return Problem(f"{what} at {line}" if line else what, cause)
 

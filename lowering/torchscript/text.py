@@ -54,17 +54,17 @@ def _restore_silent(graph: Graph, nodes: Iterator[torch._C.Node]) -> None:
 
 def name_values(graph: Graph) -> None:
     """Name every value that only has a number. Parsing assigns numbers again, but keeps names."""
-    for number, value in enumerate(_values(graph.nodes())):
+    for number, value in enumerate(_iterate_values(graph.nodes())):
         if value.debugName().isdigit():
             value.setDebugName(f"v{number}")
 
 
-def _values(nodes: Iterator[torch._C.Node]) -> Iterator[torch._C.Value]:
+def _iterate_values(nodes: Iterator[torch._C.Node]) -> Iterator[torch._C.Value]:
     for node in nodes:
         yield from outputs(node)
         for block in blocks(node):
             yield from block.inputs()
-            yield from _values(block.nodes())
+            yield from _iterate_values(block.nodes())
 
 
 def _parse_definitions(text: str) -> Iterator[tuple[list[str], SourceLine | None]]:

@@ -20,7 +20,7 @@ def script_type(value: Any, fixed: Mapping[sympy.Expr, int]) -> torch._C.Type:
     fixed: expressions of sizes that have one value.
     """
     if isinstance(value, torch.Tensor):
-        sizes = [_static_size(size, fixed) for size in value.shape]
+        sizes = [_find_static_size(size, fixed) for size in value.shape]
         return torch._C.TensorType.get().with_dtype(value.dtype).with_sizes(sizes)  # type: ignore[attr-defined]
     if isinstance(value, list | tuple):  # torch keeps either for an op that returns a list
         is_plain = bool(value) and not isinstance(value[0], torch.Tensor)
@@ -29,17 +29,17 @@ def script_type(value: Any, fixed: Mapping[sympy.Expr, int]) -> torch._C.Type:
         return torch._C.NoneType.get()
     for kind, word in _SCALARS.items():
         if type(value) is kind:
-            return _scalar_type(word)
+            return _find_scalar_type(word)
     raise TypeError(f"a value of type {type(value).__name__} has no TorchScript type")
 
 
-def _static_size(size: int | torch.SymInt, fixed: Mapping[sympy.Expr, int]) -> int | None:
+def _find_static_size(size: int | torch.SymInt, fixed: Mapping[sympy.Expr, int]) -> int | None:
     if isinstance(size, int) or size.node.expr.is_number:
         return int(size)
     return fixed.get(size.node.expr)
 
 
-def _scalar_type(word: str) -> torch._C.Type:
+def _find_scalar_type(word: str) -> torch._C.Type:
     return {"int": torch._C.IntType, "float": torch._C.FloatType, "bool": torch._C.BoolType}[word].get()
 
 

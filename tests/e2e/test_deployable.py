@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"weights": {"width_in": 16, "width_hidden"
 @pytest.fixture(scope="module")
 def program() -> Path:
     """The C++ program that runs a deployable module, which `verify` also uses as a consumer."""
-    if not libtorch.available():
+    if not libtorch.is_available():
         pytest.skip("no C++ compiler on PATH")
     return compiler.build_program(libtorch.PLACE, [Path(libtorch.__file__).with_suffix(".cpp")])
 

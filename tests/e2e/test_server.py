@@ -74,7 +74,7 @@ def test_a_run_without_prefect_reports_the_same_as_a_flow(home: Path) -> None:
              "again": lower(home, "ok", "cached")}
     assert [said[-1] for said in lines.values()] == ["imported: True", "imported: False", "imported: False"]
     found = server_state.read()
-    assert found and managed.answers(found)
+    assert found and managed.is_answering(found)
     told = {}
     for name, said in lines.items():
         page = said[-2].removeprefix("in Prefect: ")

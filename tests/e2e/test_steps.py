@@ -119,13 +119,13 @@ def test_verify_runs_steps_after_prompts_of_several_lengths(step: Program) -> No
 
 def test_a_program_that_is_wrong_on_real_states_only_is_named_with_its_step(step: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eager's own states are far from random ones: what is wrong on them alone is found by steps."""
-    right = generation.runner
+    right = generation.make_runner
 
     def wrong(program: Program, device: Any) -> Any:
         run = right(program, device)
         return lambda given: tuple(value + (given["seen"].shape[1] == 6) for value in run(given))
 
-    monkeypatch.setattr(generation, "runner", wrong)
+    monkeypatch.setattr(generation, "make_runner", wrong)
     with pytest.raises(Mismatch, match=r"output 'logits' of step 2 of decode after a prompt \(batch=2, seq=5, padding none\)"):
         Verify(points=1, levels=("mhlo",), values=(), steps=3).apply(step, Silent())
 

@@ -14,7 +14,7 @@ import torch
 from lowering.eager import inputs
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.runner import Eager, arguments
+from lowering.numerics.runner import Eager, order_arguments
 from lowering.ops import decompositions
 from lowering.stage import Silent
 from lowering.stages.export import Export
@@ -69,6 +69,6 @@ def _compare(script: Program, loaded: torch.jit.ScriptModule) -> None:
         given = inputs.make(model, {symbol: size + 2 * i for i, symbol in enumerate(model.symbols)})
         want = Eager(model, top.ir.module, script.signature)(given)
         taken = {name: given[name] for name in names}
-        for got in (function(*arguments(script.signature, script.weights, taken)), loaded(*taken.values())):
+        for got in (function(*order_arguments(script.signature, script.weights, taken)), loaded(*taken.values())):
             found = got if isinstance(got, tuple) else (got,)
             torch.testing.assert_close(tuple(torch.as_tensor(value) for value in found), want, check_dtype=False)

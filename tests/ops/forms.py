@@ -52,7 +52,7 @@ def differences(forms: Mapping[str, Function], dims: Sequence[Sequence[str | int
         assert not list(stage.ensures(program))
     device, found = Xla("cpu", is_quick=True), []
     for level in (Level.EXPORTED, Level.MHLO):
-        run = runner.runner(program.at(level), device)  # type: ignore[arg-type]
+        run = runner.make_runner(program.at(level), device)  # type: ignore[arg-type]
         for point in points:
             got = iter(run(_named(point)))
             for name, function in forms.items():

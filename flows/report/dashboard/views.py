@@ -78,8 +78,8 @@ def make_detail(folder: Path, result: JobResult) -> dict[str, Any]:
 
 
 def _make_level(path: Path) -> dict[str, Any]:
-    size = levels.size(path)
-    content = levels.text(path) if size <= LARGEST else ""
+    size = levels.measure_text(path)
+    content = levels.read_text(path) if size <= LARGEST else ""
     return {
         "stem": path.name.split(".", 1)[0],
         "file": path.name,

@@ -238,7 +238,7 @@ class Replays:
 
 
 @contextmanager
-def replaying(root: nn.Module, mode: Mode) -> Iterator[Replays]:
+def replay_calls(root: nn.Module, mode: Mode) -> Iterator[Replays]:
     """Replay calls of repeated modules inside the block, which exports `root`."""
     state = Replays(root, mode)
     if not state.kinds:

@@ -17,7 +17,7 @@ from lowering.errors import LoadError, Refused
 from lowering.fx import assumptions
 from lowering.level import Level, Program
 from lowering.model import Input, Library, Model, Symbol
-from lowering.numerics.runner import Eager, runner
+from lowering.numerics.runner import Eager, make_runner
 from lowering.numerics.xla import Xla
 from lowering.sources import detectors
 from lowering.stage import Silent
@@ -59,7 +59,7 @@ def exported(module: type[torch.nn.Module]) -> Program:
 
 def test_batched_nms_of_any_number_of_boxes(functions: Any) -> None:
     program = exported(Head)
-    run, eager = runner(program, Xla()), Eager(program.model, program.at(Level.MODEL).ir.module, program.signature)
+    run, eager = make_runner(program, Xla()), Eager(program.model, program.at(Level.MODEL).ir.module, program.signature)
     generator = torch.Generator().manual_seed(0)
     for first in (0.0, 1.0, 2.0):  # no box, some, all
         x = torch.rand(12, 4, generator=generator) * torch.tensor([4 + 5 * (first > 1), 9, 9, 9])
@@ -75,7 +75,7 @@ class Branch(torch.nn.Module):
 
 
 def test_a_branch_on_emptiness_is_captured_for_elements_and_refuses_none() -> None:
-    run = runner(exported(Branch), Xla())
+    run = make_runner(exported(Branch), Xla())
     x = torch.full((3, 4), 5.0)
     assert run({"x": x})[0].tolist() == [15.0] * 4
     with pytest.raises(Refused, match="u0"):

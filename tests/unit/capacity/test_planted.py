@@ -17,7 +17,7 @@ from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Library, Model, Symbol
 from lowering.numerics import artifact, special_values
-from lowering.numerics.runner import Eager, runner
+from lowering.numerics.runner import Eager, make_runner
 from lowering.numerics.xla import Xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
@@ -83,7 +83,7 @@ def test_eagers_numbers_down_to_mhlo_and_from_the_package(tmp_path: Path) -> Non
 
 def test_none_some_and_all_are_selected() -> None:
     program = exported(Selected, "x mask")
-    run, eager = runner(program, Xla()), Eager(program.model, program.at(Level.MODEL).ir.module, program.signature)
+    run, eager = make_runner(program, Xla()), Eager(program.model, program.at(Level.MODEL).ir.module, program.signature)
     for share in (0.0, 0.4, 1.0):
         given = {"x": torch.randn(7, 4), "mask": torch.rand(7) < share}
         for got, want in zip(run(given), eager(given), strict=True):
@@ -153,7 +153,7 @@ def test_a_declared_capacity_is_taken_and_checked() -> None:
         program = exported(Bounded, capacities={name: 5})
         (count,) = (result for result in program.signature.results if result.kind == "count")
         assert count.value == "5"
-        run = runner(program, Xla())
+        run = make_runner(program, Xla())
         assert run({"x": torch.tensor([[1.0, -1, 2, -3]] * 2 + [[-1.0] * 4])})[0].tolist() == [1, 2, 1, 2]
         with pytest.raises(Refused, match="u0 must be at most its capacity 5"):
             run({"x": torch.ones(3, 4)})
@@ -168,7 +168,7 @@ def test_a_size_without_a_bound_asks_for_one() -> None:
     with pytest.raises(Unsupported, match=r"no known bound.*torch\._check.*capacities"):
         exported(Unbounded, "ids")
     program = exported(Unbounded, "ids", capacities={"u0": 6})
-    assert runner(program, Xla())({"ids": torch.tensor([1, 1, 4])})[0].tolist() == [0, 2, 0, 0, 1]
+    assert make_runner(program, Xla())({"ids": torch.tensor([1, 1, 4])})[0].tolist() == [0, 2, 0, 0, 1]
 
 
 class Moved(torch.nn.Module):
@@ -201,7 +201,7 @@ class Moved(torch.nn.Module):
 def test_ops_that_move_padding() -> None:
     libraries.load(model(Moved, {}, libraries=(Library(module="lowering.sources.detection"),)))
     program = exported(Moved, "x mask ids", libraries=(Library(module="lowering.sources.detection"),))
-    run, eager = runner(program, Xla()), Eager(program.model, program.at(Level.MODEL).ir.module, program.signature)
+    run, eager = make_runner(program, Xla()), Eager(program.model, program.at(Level.MODEL).ir.module, program.signature)
     for seed, share in enumerate((0.3, 0.6, 1.0, 0.9)):
         generator = torch.Generator().manual_seed(seed)
         given = {"x": torch.randn(6 + seed, 4, generator=generator), "mask": torch.rand(6 + seed, generator=generator) < share,
@@ -218,14 +218,14 @@ class Length(torch.nn.Module):
 
 def test_len_is_the_count() -> None:
     x = torch.randn(5, 4)
-    torch.testing.assert_close(runner(exported(Length), Xla())({"x": x})[0], x[x > 0].mean())
+    torch.testing.assert_close(make_runner(exported(Length), Xla())({"x": x})[0], x[x > 0].mean())
 
 
 @pytest.mark.parametrize(("word", "share"), [("none", 0.0), ("one", None), ("all", 1.0)])
 def test_values_for_the_data_axis_select_no_one_and_every_element(word: str, share: float | None) -> None:
     declared = model(Selected, {"x": INPUTS["x"], "mask": INPUTS["mask"], "score": Input("float32", ("batch",), {"uniform": [0, 1]})})
     made = inputs.make(declared, {"batch": 6})
-    ((_, changed),) = special_values.sets(declared, made, (word,))
+    ((_, changed),) = special_values.list_sets(declared, made, (word,))
     selected = [changed["mask"], changed["x"] > 0, changed["score"] > 0.5]
     assert [int(mask.sum()) for mask in selected] == [1 if share is None else int(share * mask.numel()) for mask in selected]
 

@@ -49,7 +49,7 @@ def test_a_long_row_is_broken_after_commas_and_reads_the_same() -> None:
 def test_what_is_remembered_is_what_would_be_composed_again() -> None:
     choices = (["suite=mlp"], ["model=[bert,bert_training]"], ["model=bert_training"], ["suite=mlp", "until=torch"])
     apart = [plan(texts) for texts in choices]
-    with compose.remembering():
+    with compose.remember_choices():
         assert [plan(texts) for texts in choices] == apart
-    with pytest.raises(ConfigError), compose.remembering():
+    with pytest.raises(ConfigError), compose.remember_choices():
         plan(["cluster=none"])

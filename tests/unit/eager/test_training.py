@@ -17,7 +17,7 @@ from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.model_checks import find_problems
-from lowering.numerics.runner import Eager, runner
+from lowering.numerics.runner import Eager, make_runner
 from lowering.numerics.xla import Xla
 from lowering.ops import convolution
 from lowering.plain import from_plain, to_plain
@@ -54,7 +54,7 @@ def compared(program: Program, declared: Model, batch: int) -> dict[str, tuple[t
     given = inputs.make(declared, {"batch": batch})
     module = program.at(Level.MODEL).ir.module  # type: ignore[union-attr]
     want = Eager(declared, module, program.signature)(given)
-    got = runner(program, Xla("cpu"))({argument.name: given[argument.name] for argument in program.signature.inputs})
+    got = make_runner(program, Xla("cpu"))({argument.name: given[argument.name] for argument in program.signature.inputs})
     return {result.label: pair for result, *pair in zip(program.signature.returned, got, want, strict=True)}  # type: ignore[misc]
 
 

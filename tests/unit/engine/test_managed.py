@@ -134,7 +134,7 @@ def test_the_password_is_not_sent_to_a_stranger_on_the_port(toy: Path) -> None:
             assert not server_state.is_own_port(port)
         assert server_state.is_own_port(port)
         stranger.close()
-        assert not managed._answers(replace(found, port=port, url=f"http://127.0.0.1:{port}/api"), "any")
+        assert not managed._is_answering(replace(found, port=port, url=f"http://127.0.0.1:{port}/api"), "any")
 
 
 def test_a_server_of_another_version_is_replaced_unless_a_run_uses_it(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_the_embedded_server_does_not_outlive_the_run(tmp_path: Path) -> None:
 import os, signal, subprocess
 from flows.engine import revival
 server = subprocess.Popen(["sleep", "3611"])
-with revival._leash(server.pid):
+with revival._end_with_this_process(server.pid):
     print(server.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """

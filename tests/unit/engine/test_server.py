@@ -61,8 +61,8 @@ def test_an_unwritable_home_is_replaced_with_a_warning(tmp_path: Path) -> None:
 def test_a_key_of_another_server_is_ignored_for_an_embedded_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_KEY", "pnu_other")
     with temporary_settings(updates={PREFECT_API_KEY: "pnu_other"}, restore_defaults={PREFECT_API_URL}):
-        with server.ignoring_foreign_key():
+        with server.ignore_foreign_key():
             assert not PREFECT_API_KEY.value() and "PREFECT_API_KEY" not in os.environ
         assert PREFECT_API_KEY.value() and os.environ["PREFECT_API_KEY"] == "pnu_other"
-    with temporary_settings(updates={PREFECT_API_KEY: "mine", PREFECT_API_URL: "http://127.0.0.1:1/api"}), server.ignoring_foreign_key():
+    with temporary_settings(updates={PREFECT_API_KEY: "mine", PREFECT_API_URL: "http://127.0.0.1:1/api"}), server.ignore_foreign_key():
         assert PREFECT_API_KEY.value()

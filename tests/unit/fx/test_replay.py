@@ -51,7 +51,7 @@ class Stack(nn.Module):
 
 def export(module: nn.Module, mode: tracing.Mode = "auto") -> tuple[ExportedProgram, tracing.Replays]:
     shapes = ({0: Dim("batch", max=64), 1: Dim("rows", max=64)},)
-    with tracing.replaying(module.eval(), mode) as replays:
+    with tracing.replay_calls(module.eval(), mode) as replays:
         program = torch.export.export(module, (torch.rand(3, 5, 8),), dynamic_shapes=shapes, strict=False)
     expansion.expand(program, replays)
     return program, replays

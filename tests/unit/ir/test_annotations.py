@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lowering.ir import mlir, portable
-from lowering.ir.annotations import modules, read_lines, strip, values
+from lowering.ir.annotations import read_lines, read_modules, read_values, strip
 
 NAMED = '''module {
   func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {
@@ -27,7 +27,7 @@ def test_every_line_of_a_saved_module_knows_its_code_line(tmp_path: Path) -> Non
         "stablehlo.negate": ("a/model: one.py", 7), "stablehlo.abs": ("b.py", 12)}
     assert sum(where == ("a/model: one.py", 7) for where in found.values()) == 2
     assert strip(text) == mlir.text(module)
-    assert {lines[number - 1].split()[0]: path for number, path in modules(text).items()} == {"%1": "encoder"}
+    assert {lines[number - 1].split()[0]: path for number, path in read_modules(text).items()} == {"%1": "encoder"}
 
 
 def test_a_saved_module_still_parses_and_keeps_its_locations_when_copied(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
     module = portable.to_hlo(mlir.parse(text, mlir.create_torch_context()))
     saved = mlir.save(module, tmp_path / "05-mhlo", ".mhlo.mlir").read_text()
     lines = saved.splitlines()
-    assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in values(saved).items()} == {
+    assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in read_values(saved).items()} == {
         "negate": "mul", "abs": "mul", "sine": "sin"}
     assert strip(saved) == mlir.text(module)
 

@@ -8,7 +8,7 @@ import pytest
 
 from lowering.errors import StageFailed
 from lowering.ir import joining, mlir
-from lowering.ir.annotations import HEAD, read_lines, values
+from lowering.ir.annotations import HEAD, read_lines, read_values
 
 ENTRY = """module {
   func.func @main(%x: tensor<?x4xf32>) -> tensor<?xf32> {
@@ -79,7 +79,7 @@ def test_joined_texts_name_the_code_lines_of_both(context: Any) -> None:
     lines = text.splitlines()
     found = {number: (lines[number - 1].strip(), line) for number, (_, line) in read_lines(text).items()}
     assert [line for _, line in found.values()] == [10, 11, 12] * 2
-    assert [code for code, line in found.values() if line == 12] == ["}", "}"] and list(values(text).values()) == ["product"] * 2
+    assert [code for code, line in found.values() if line == 12] == ["}", "}"] and list(read_values(text).values()) == ["product"] * 2
     mlir.parse(text, context)
 
 

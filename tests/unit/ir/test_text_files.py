@@ -70,7 +70,7 @@ def test_a_text_that_would_fill_the_memory_is_refused(size: int, tmp_path: Path)
     path.write_bytes(b"\x28\xb5\x2f\xfd\xe0" + size.to_bytes(8, "little") + b"\x01\x00\x00")
     with pytest.raises(ValueError, match=r"mlir\.zst has [\d,]+ bytes of text, more than the 1,073,741,824 that are read"):
         text_files.read_text(path)
-    assert "bytes of text" in levels.text(path)
+    assert "bytes of text" in levels.read_text(path)
 
 
 def test_a_text_becomes_a_file_that_zstd_reads_from_the_stated_size_on(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_a_damaged_file_is_named_and_the_pages_of_its_run_are_made_all_the_same(
     (found,) = levels.describe_files(tmp_path)
     assert found.digest != sound.digest
     made.write_bytes(b"not zstd")
-    assert levels.size(made) == 8
-    assert "is damaged" in levels.text(made)
+    assert levels.measure_text(made) == 8
+    assert "is damaged" in levels.read_text(made)
 
 
 def test_a_file_that_cannot_be_written_leaves_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

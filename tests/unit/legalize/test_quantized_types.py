@@ -74,8 +74,8 @@ def test_stablehlos_own_pass_gives_the_same_numbers(lowered: Lowered) -> None:
     quantized_types.expand_broadcasts(stock)
     device = xla.Xla("cpu")
     given = {"x": torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(2))}
-    found = runner.runner(form.replace_ir(form.level, stock), device)(given)
-    for one, other in zip(found, runner.runner(form, device)(given), strict=True):
+    found = runner.make_runner(form.replace_ir(form.level, stock), device)(given)
+    for one, other in zip(found, runner.make_runner(form, device)(given), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 

@@ -10,4 +10,4 @@ from lowering.numerics import iree
 @pytest.fixture
 def without_iree(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verify without IREE, so that a verdict does not depend on whether it is installed."""
-    monkeypatch.setattr(iree, "available", lambda: False)
+    monkeypatch.setattr(iree, "is_available", lambda: False)

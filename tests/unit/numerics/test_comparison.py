@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from lowering.model import Tolerance
-from lowering.numerics.comparison import EXACT, Comparison, compare, deciding, find_tolerance, list_weakened, nearer, scale_tolerance
+from lowering.numerics.comparison import (
+    EXACT,
+    Comparison,
+    choose_deciding,
+    compare,
+    find_tolerance,
+    is_nearer,
+    list_weakened,
+    scale_tolerance,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -134,19 +143,19 @@ def test_exact_tolerance_refuses_the_smallest_step() -> None:
 def test_float64_accepts_an_error_like_eagers_and_no_larger() -> None:
     exact = torch.linspace(1, 2, 100, dtype=torch.float64)
     eager = (exact + 1e-3 * torch.sin(exact * 100)).float()
-    assert nearer((exact - 1e-3 * torch.sin(exact * 100)).float(), eager, exact)
-    assert not nearer((exact - 1e-2 * torch.sin(exact * 100)).float(), eager, exact)
+    assert is_nearer((exact - 1e-3 * torch.sin(exact * 100)).float(), eager, exact)
+    assert not is_nearer((exact - 1e-2 * torch.sin(exact * 100)).float(), eager, exact)
     one_off = eager.clone()
     one_off[3] += 0.1
-    assert not nearer(one_off, eager, exact)
+    assert not is_nearer(one_off, eager, exact)
 
 
 def test_an_element_that_is_right_to_some_units_passes_where_that_of_eager_is_exact_by_chance() -> None:
     exact = torch.linspace(1, 2, 1000, dtype=torch.float64)
     eager = exact.float()
     eager[0] += 1e-3
-    assert nearer((exact * (1 + 4e-7)).float(), eager, exact)
-    assert not nearer((exact * (1 + 1e-5)).float(), eager, exact)
+    assert is_nearer((exact * (1 + 4e-7)).float(), eager, exact)
+    assert not is_nearer((exact * (1 + 1e-5)).float(), eager, exact)
 
 
 def test_a_large_element_makes_no_room_for_the_others() -> None:
@@ -157,7 +166,7 @@ def test_a_large_element_makes_no_room_for_the_others() -> None:
     wrong = eager.clone()
     wrong[5] += 1
     assert compared(wrong, eager).wrong == "values"
-    assert not nearer(wrong, eager, exact)
+    assert not is_nearer(wrong, eager, exact)
     small = torch.full((64,), 1e-6)
     small[0] = 1e9
     off = small.clone()
@@ -168,11 +177,11 @@ def test_a_large_element_makes_no_room_for_the_others() -> None:
 def test_the_room_that_rounding_needs_is_each_elements_own() -> None:
     exact = torch.tensor([0.0, 100.0, 1e9], dtype=torch.float64)
     room = torch.tensor([1e-4, 1e-3, 100.0], dtype=torch.float64)
-    assert nearer((exact + 0.9 * room).double(), exact, exact, room)
+    assert is_nearer((exact + 0.9 * room).double(), exact, exact, room)
     for position in range(2):
         off = exact.clone()
         off[position] += 1.1 * room[position]
-        assert not nearer(off, exact, exact, room)
+        assert not is_nearer(off, exact, exact, room)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +191,7 @@ def test_the_room_that_rounding_needs_is_each_elements_own() -> None:
      (torch.complex64, torch.float16, torch.float16), (torch.int64, torch.float16, torch.int64), (torch.float32, None, torch.float32)],
 )  # fmt: skip
 def test_the_narrowest_float_on_the_way_decides(dtype: torch.dtype, narrowest: torch.dtype | None, held_to: torch.dtype) -> None:
-    assert deciding(dtype, narrowest) is held_to
+    assert choose_deciding(dtype, narrowest) is held_to
 
 
 def test_an_override_of_the_results_own_dtype_comes_before_that_of_the_narrowest() -> None:

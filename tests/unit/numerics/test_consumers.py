@@ -43,7 +43,7 @@ def cells(note: Heard) -> dict[str, tuple[str, int, str]]:
 
 @pytest.fixture
 def without_iree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iree, "available", lambda: False)
+    monkeypatch.setattr(iree, "is_available", lambda: False)
 
 
 @pytest.mark.usefixtures("without_iree")
@@ -95,7 +95,7 @@ def test_what_a_consumer_does_not_take_is_data() -> None:
     assert "level_not_run" in note.codes
 
 
-@pytest.mark.skipif(not iree.available(), reason=f"IREE is optional: {iree.INSTALL}")
+@pytest.mark.skipif(not iree.is_available(), reason=f"IREE is optional: {iree.INSTALL}")
 def test_iree_runs_stablehlo_and_the_torch_level() -> None:
     note = Heard()
     Verify(platforms=("cpu",), levels=("torch:iree", "stablehlo:iree"), values=(), points=2).apply(tiny_bert.mhlo_level(), note)

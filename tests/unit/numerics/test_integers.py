@@ -13,10 +13,10 @@ from torch.export import Dim
 import shapeline
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics.ancestry import converts, makings
+from lowering.numerics.ancestry import converts, trace_results
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.integers import Made, Recording, Replaying
-from lowering.numerics.runner import runner
+from lowering.numerics.runner import make_runner
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
@@ -54,7 +54,7 @@ def export(module: torch.nn.Module) -> Program:
 def build_bench(program: Program) -> Bench:
     top = program.at(Level.MODEL)
     assert program.signature is not None and top is not None
-    return Bench(top.ir, program.signature, makings=makings(program.ir, program.signature), makes_integers=converts(program.ir))
+    return Bench(top.ir, program.signature, makings=trace_results(program.ir, program.signature), makes_integers=converts(program.ir))
 
 
 def check(change: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> tuple[Bench, Any]:
@@ -62,7 +62,7 @@ def check(change: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> tu
     changed = Quantized()
     changed.change = change
     bench = build_bench(export(Quantized()))
-    found = bench.check(runner(export(changed), bench.devices["cpu"]), {"x": x}, Reference(bench.eager({"x": x})))
+    found = bench.check(make_runner(export(changed), bench.devices["cpu"]), {"x": x}, Reference(bench.eager({"x": x})))
     return bench, found
 
 
@@ -92,7 +92,7 @@ def test_wrong_results_of_right_integers_are_found() -> None:
     with torch.no_grad():
         changed.weight[2, 1] += 0.01
     bench = build_bench(export(Quantized()))
-    found = bench.check(runner(export(changed), bench.devices["cpu"]), {"x": x}, Reference(bench.eager({"x": x})))
+    found = bench.check(make_runner(export(changed), bench.devices["cpu"]), {"x": x}, Reference(bench.eager({"x": x})))
     assert [name for name, compared in found.outputs.items() if not compared.agrees] == ["0"]
     assert "from the 3 of 8 integers on" in found.outputs["0"].detail
 
@@ -106,7 +106,7 @@ def test_integers_are_read_from_every_level() -> None:
         at = form.at(level)
         assert at is not None
         stored = Stored(level, at.signature, at.above, partial(getattr, at, "ir"), partial(getattr, at, "weights"))  # as a later run has it
-        results, found = runner(stored, device).run_with_integers({"x": VALUES})
+        results, found = make_runner(stored, device).run_with_integers({"x": VALUES})
         assert len(results) == 2 and any(torch.equal(made.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for _, made in found), level
 
 
@@ -121,7 +121,8 @@ def test_sizes_that_are_rounded_are_no_integers_of_the_program() -> None:
     lowered = shapeline.lower(Resized(), (VALUES[None],), dynamic_shapes=({2: Dim("n", min=2, max=64)},))
     form = lowered.program.at(Level.MHLO)
     assert form is not None
-    results, found = runner(form, build_bench(lowered.program.at(Level.EXPORTED)).devices["cpu"]).run_with_integers({"x": VALUES[None]})
+    results, found = make_runner(form,
+                                 build_bench(lowered.program.at(Level.EXPORTED)).devices["cpu"]).run_with_integers({"x": VALUES[None]})
     assert torch.equal(results[0], Resized()(VALUES[None]))
     assert [made.shape for _, made in found if made.dim() == 3] == [results[0].shape] and all(made.dim() for _, made in found)
 
@@ -151,7 +152,7 @@ def test_quantized_ops_as_composites_compute_what_the_arithmetic_does_and_show_t
     assert "scale = 5.000000e-01 : f64, zero_point = 3 : i64" in text and "xi8>) -> tensor<?x8xi32>" in str(plain.mlir["mhlo"])
     torch.testing.assert_close(named(VALUES), plain(VALUES), rtol=1e-6, atol=1e-6)
     named.verify(points=2)
-    _, found = runner(named.program, build_bench(export(Quantized())).devices["cpu"]).run_with_integers({"x": VALUES})
+    _, found = make_runner(named.program, build_bench(export(Quantized())).devices["cpu"]).run_with_integers({"x": VALUES})
     assert any(torch.equal(made.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for _, made in found)
 
 

@@ -12,14 +12,14 @@ from lowering.numerics import iree, runner, verifier, xla
 from lowering.stages.verify import Verify
 from tests.unit.models.scaled_model import MODEL, TORCH, hlo, program
 
-needs_iree = pytest.mark.skipif(not iree.available(), reason=f"IREE is optional: {iree.INSTALL}")
+needs_iree = pytest.mark.skipif(not iree.is_available(), reason=f"IREE is optional: {iree.INSTALL}")
 
 
 @needs_iree
 def test_the_torch_level_runs_at_every_size_from_one_compilation() -> None:
     form = program().at(Level.TORCH)
     assert form is not None
-    run = runner.runner(form, xla.Xla())
+    run = runner.make_runner(form, xla.Xla())
     for batch in (1, 9, 64):
         given = inputs.make(MODEL, {"batch": batch})
         logits, count = run(given)
@@ -71,7 +71,7 @@ def test_text_that_is_no_module_is_a_failure() -> None:
 
 
 def test_without_iree_its_level_is_refused_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iree, "available", lambda: False)
+    monkeypatch.setattr(iree, "is_available", lambda: False)
     problems = Verify(levels=("torch",)).requires(program())
     assert [problem.fix for problem in problems] == ["pip install 'shapeline[iree]'"]
     wrong = program(stablehlo=hlo("stablehlo", relu="add", bounds=()), mhlo=hlo("mhlo", relu="add"))

@@ -10,9 +10,9 @@ import torch
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics import perturbed
-from lowering.numerics.ancestry import makings
+from lowering.numerics.ancestry import trace_results
 from lowering.numerics.bench import Bench, Reference
-from lowering.numerics.runner import runner
+from lowering.numerics.runner import make_runner
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
@@ -48,7 +48,7 @@ def exported() -> Program:
 def bench(exported: Program) -> Bench:
     top = exported.at(Level.MODEL)
     assert exported.signature is not None and top is not None
-    return Bench(top.ir, exported.signature, makings=makings(exported.ir, exported.signature))
+    return Bench(top.ir, exported.signature, makings=trace_results(exported.ir, exported.signature))
 
 
 def disagreeing(bench: Bench, name: str, change: Change, is_close: bool = True) -> dict[str, str]:
@@ -89,7 +89,7 @@ def test_what_is_lowered_rounds_no_more_than_eager_may(exported: Program, bench:
     for stage in (ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
         program = stage.apply(program, Silent())
     given = bench.inputs({"n": 40}, 0)
-    found = bench.check(runner(program, bench.devices["cpu"]), given, Reference(bench.eager(given), is_close=True))
+    found = bench.check(make_runner(program, bench.devices["cpu"]), given, Reference(bench.eager(given), is_close=True))
     assert found.agrees, found
 
 
@@ -100,17 +100,17 @@ def test_float32_is_examined_where_asked(bench: Bench) -> None:
 def test_copies_of_one_element_are_no_sample_of_many() -> None:
     exact, deviation = torch.randn(32, 64, dtype=torch.float64), torch.ones(32, 64, dtype=torch.float64)
     off = torch.where(torch.arange(64) == 5, 3.0, 0.5).double().expand(32, 64)  # one column of 64 by a little more than usual
-    assert "those at 5 of dim 1" in perturbed.excess(off, deviation, 1.5, exact)
+    assert "those at 5 of dim 1" in perturbed.describe_excess(off, deviation, 1.5, exact)
     copies = exact[:1].expand(32, 64) * (1 + 1e-15 * torch.arange(32).double().unsqueeze(1))
-    assert perturbed.excess(off, deviation, 1.5, copies) == ""
-    assert "all elements" in perturbed.excess(off * 4, deviation, 1.5, copies)
+    assert perturbed.describe_excess(off, deviation, 1.5, copies) == ""
+    assert "all elements" in perturbed.describe_excess(off * 4, deviation, 1.5, copies)
 
 
 def test_large_elements_make_no_room_for_small_ones_and_small_deviations_are_shared() -> None:
     noise = torch.rand(64, 32, dtype=torch.float64) * 1e-3
     noise[:, 5] *= 1e6
     noise[9, 9] = 0.0
-    room = perturbed.deviation(noise.square(), 1, torch.zeros(64, 32))
+    room = perturbed.estimate_deviation(noise.square(), 1, torch.zeros(64, 32))
     assert 3e-4 < room[9, 9] < 7e-4
     assert room[:, :5].max() <= 1e-3 and room[:, 5].max() > 100
 
@@ -121,7 +121,7 @@ def test_rounding_breaks_what_is_near_a_pole_and_no_masked_row() -> None:
     def run() -> list[torch.Tensor]:
         return [torch.tensor([0.5, 8.0]).tanh().atanh(), scores.softmax(-1), (scores * 1.0 - scores.amax(-1, keepdim=True)).exp()]
 
-    found = [sum(results) > 0 for results in zip(*(perturbed.broken(run, run(), seed) for seed in range(8)), strict=True)]
+    found = [sum(results) > 0 for results in zip(*(perturbed.find_broken(run, run(), seed) for seed in range(8)), strict=True)]
     assert found[0].tolist() == [False, True]
     assert not found[1].any() and not found[2].any()
 
@@ -129,4 +129,4 @@ def test_rounding_breaks_what_is_near_a_pole_and_no_masked_row() -> None:
 def test_complex_numbers_are_split_into_their_parts() -> None:
     value = torch.tensor([1 + 2j, 3 - 4j]).conj()
     assert perturbed.split(value).tolist() == [[1, -2], [3, 4]]
-    assert perturbed.apart(value, value + 1j).tolist() == [[0, 1], [0, 1]]
+    assert perturbed.measure_distances(value, value + 1j).tolist() == [[0, 1], [0, 1]]

@@ -8,8 +8,8 @@ import pytest
 
 from lowering.eager.inputs import choose_flexible_sizes
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.points import Budget, Space, are_all, find_declined, list_untried, points
-from lowering.numerics.relations import outside
+from lowering.numerics.points import Budget, Space, are_all, choose_points, find_declined, list_untried
+from lowering.numerics.relations import list_outside
 from lowering.signature import Argument, Result, Signature
 from lowering.sizes import evaluation as sizes
 from lowering.sizes.ranges import Bound
@@ -28,7 +28,7 @@ def space(symbols: dict[str, Symbol], shape: tuple[Any, ...], guards: tuple[str,
 
 def test_corners_and_a_point_off_every_multiple_and_random_ones() -> None:
     batch_seq = space({"batch": Symbol(1, 64), "seq": Symbol(1, 512, 8)}, ("batch", "seq"))
-    found = points(batch_seq, 6, LARGE)
+    found = choose_points(batch_seq, 6, LARGE)
     by_kind = {point.kind: point.sizes for point in found}
     assert len(found) == 6
     assert by_kind["lower"] == {"batch": 1, "seq": 8}
@@ -41,20 +41,20 @@ def test_corners_and_a_point_off_every_multiple_and_random_ones() -> None:
 def test_no_corner_and_no_random_point_repeats_a_traced_size() -> None:
     near = space({"batch": Symbol(5, 9, example=5), "seq": Symbol(2, 64, example=64)}, ("batch", "seq"))
     for seed in range(20):
-        for point in (point for point in points(near, 5, LARGE, seed) if point.kind != "mixed"):
+        for point in (point for point in choose_points(near, 5, LARGE, seed) if point.kind != "mixed"):
             assert point.sizes["batch"] != 5
             assert point.sizes["seq"] != 64
 
 
 def test_equal_seeds_give_equal_points() -> None:
     wide = space({"n": Symbol(1, 10_000)}, ("n",))
-    assert points(wide, 8, LARGE, 3) == points(wide, 8, LARGE, 3)
-    assert points(wide, 8, LARGE, 3) != points(wide, 8, LARGE, 4)
+    assert choose_points(wide, 8, LARGE, 3) == choose_points(wide, 8, LARGE, 3)
+    assert choose_points(wide, 8, LARGE, 3) != choose_points(wide, 8, LARGE, 4)
 
 
 def test_a_budget_of_elements_caps_the_upper_corner_and_visits_each_maximum_alone() -> None:
     large = space({"batch": Symbol(1, 64), "seq": Symbol(1, 512)}, ("batch", "seq", 100))
-    found = points(large, 4, Budget(400_000))
+    found = choose_points(large, 4, Budget(400_000))
     by_kind = {point.kind: point for point in found}
     assert "capped by 400000 elements" in by_kind["upper"].note
     assert by_kind["edge batch"].sizes == {"batch": 64, "seq": 1}
@@ -71,7 +71,7 @@ def test_a_budget_of_seconds_stops_the_growth_before_it_is_exceeded() -> None:
         asked.append(sizes["n"])
         return sizes["n"] / 1000
 
-    upper = next(point for point in points(slow, 4, Budget(LARGE.elements, 1.0), 0, seconds) if point.kind == "upper")
+    upper = next(point for point in choose_points(slow, 4, Budget(LARGE.elements, 1.0), 0, seconds) if point.kind == "upper")
     assert max(asked) <= 1000
     assert 400 <= upper.sizes["n"] <= 1000
     assert upper.note == "capped by 1 CPU s of eager"
@@ -79,14 +79,14 @@ def test_a_budget_of_seconds_stops_the_growth_before_it_is_exceeded() -> None:
 
 def test_guards_hold_at_every_point() -> None:
     halved = space({"n": Symbol(2, 1000)}, ("n",), guards=("n % 2 == 0", "Ne(n, 500)"))
-    found = points(halved, 6, LARGE)
+    found = choose_points(halved, 6, LARGE)
     assert len(found) >= 5
     assert all(point.sizes["n"] % 2 == 0 for point in found)
 
 
 def test_flexible_dims_vary_when_they_stayed_dynamic_and_stay_when_they_did_not() -> None:
     free = space({}, (None, None, None), dims=("x_0", 43, "2*x_0"), more={"x_0": Bound(0, None)})
-    found = points(free, 4, LARGE)
+    found = choose_points(free, 4, LARGE)
     assert len({point.sizes["x_0"] for point in found}) == 4
     assert all(point.sizes["x_0"] >= 2 for point in found)
     assert free.arguments({"x_0": 9}) == {"x[0]": 9, "x[1]": 43, "x[2]": 18}
@@ -94,24 +94,24 @@ def test_flexible_dims_vary_when_they_stayed_dynamic_and_stay_when_they_did_not(
 
 
 def test_a_model_without_symbols_has_one_point() -> None:
-    assert [point.sizes for point in points(space({}, (3, 4)), 4, LARGE)] == [{}]
+    assert [point.sizes for point in choose_points(space({}, (3, 4)), 4, LARGE)] == [{}]
 
 
 def test_a_narrow_range_gives_what_it_has() -> None:
-    found = points(space({"n": Symbol(2, 4)}, ("n",)), 10, LARGE)
+    found = choose_points(space({"n": Symbol(2, 4)}, ("n",)), 10, LARGE)
     assert {point.sizes["n"] for point in found} <= {2, 3, 4}
     assert len(found) == len({point.sizes["n"] for point in found}) >= 2
 
 
 def test_outside_breaks_one_bound_at_a_time() -> None:
-    found = dict(outside(space({"batch": Symbol(2, 64), "seq": Symbol(8, 512, 8, example=24)}, ("batch", "seq"))))
+    found = dict(list_outside(space({"batch": Symbol(2, 64), "seq": Symbol(8, 512, 8, example=24)}, ("batch", "seq"))))
     assert [(sizes["batch"], sizes["seq"]) for sizes in found.values()] == [(1, 24), (65, 24), (5, 0), (5, 520), (5, 25)]
     assert "seq must be a multiple of 8, and is 25" in found
 
 
 @pytest.mark.parametrize("most", [2**31 - 1, 2**31, 2**33])
 def test_no_size_beyond_those_that_hlo_reads_is_tried_outside(most: int) -> None:
-    assert not list(outside(space({"n": Symbol(0, most)}, ("n",))))
+    assert not list(list_outside(space({"n": Symbol(0, most)}, ("n",))))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_guards_that_hold_in_the_whole_range_decline_nothing() -> None:
 
 def test_mixed_points_combine_the_corners_of_two_symbols() -> None:
     both = space({"batch": Symbol(1, 64, example=5), "seq": Symbol(0, 512, example=7)}, ("batch", "seq"))
-    found = points(both, 12, LARGE)
+    found = choose_points(both, 12, LARGE)
     sizes = [(point.sizes["batch"], point.sizes["seq"]) for point in found]
     assert {(1, 512), (64, 0)} <= set(sizes)
     assert any(one == other for one, other in sizes)
@@ -155,7 +155,7 @@ def test_mixed_points_combine_the_corners_of_two_symbols() -> None:
 
 def test_few_points_are_no_more_than_asked_and_leave_classes_that_are_listed() -> None:
     both = space({"batch": Symbol(1, 64, example=5), "seq": Symbol(1, 512, example=7)}, ("batch", "seq"))
-    found = points(both, 4, LARGE)
+    found = choose_points(both, 4, LARGE)
     assert [point.kind for point in found] == ["lower", "upper", "off multiples", "mixed"]
     assert "seq = max - 1" in list_untried(both, found)
     assert not set(list_untried(both, found)) & {"batch = 1", "batch = max"}
@@ -163,25 +163,25 @@ def test_few_points_are_no_more_than_asked_and_leave_classes_that_are_listed() -
 
 def test_every_size_of_a_small_range_is_tried_before_the_traced_one() -> None:
     guards = ("Eq(Mod(n, 7), 3)",)
-    assert [point.sizes["n"] for point in points(space({"n": Symbol(2, 12, example=10)}, ("n",), guards), 4, LARGE)] == [10, 3]
+    assert [point.sizes["n"] for point in choose_points(space({"n": Symbol(2, 12, example=10)}, ("n",), guards), 4, LARGE)] == [10, 3]
     wide = space({"n": Symbol(2, 1 << 20, example=17), "m": Symbol(2, 1 << 20, example=19)}, ("n", "m"), ("Eq(n*m, 323)",))
-    assert [(point.kind, point.sizes) for point in points(wide, 4, LARGE)] == [("mixed", {"n": 17, "m": 19})]
+    assert [(point.kind, point.sizes) for point in choose_points(wide, 4, LARGE)] == [("mixed", {"n": 17, "m": 19})]
     never = space({"n": Symbol(2, 12, example=10)}, ("n",), ("Eq(n, 99)",))
-    assert points(never, 4, LARGE) == []
+    assert choose_points(never, 4, LARGE) == []
 
 
 def test_points_are_all_when_the_range_holds_no_more() -> None:
     narrow = space({"n": Symbol(2, 4)}, ("n",))
-    assert are_all(narrow, points(narrow, 10, LARGE))
-    assert not are_all(narrow, points(narrow, 10, LARGE)[:2])
+    assert are_all(narrow, choose_points(narrow, 10, LARGE))
+    assert not are_all(narrow, choose_points(narrow, 10, LARGE)[:2])
     assert not are_all(space({"n": Symbol(2, 10_000_000)}, ("n",)), [])
 
 
 def test_ranges_that_hold_the_same_sizes_share_the_point_off_every_multiple() -> None:
     """Jobs that differ in ranges only then have one program there, and XLA compiles it once with its default options."""
     wide, narrow = (space({"batch": Symbol(1, 16), "seq": Symbol(1, most)}, ("batch", "seq", 4096)) for most in (512, 64))
-    found = [{point.kind: point for point in points(each, 5, Budget(1 << 22))} for each in (wide, narrow)]
+    found = [{point.kind: point for point in choose_points(each, 5, Budget(1 << 22))} for each in (wide, narrow)]
     assert all(each["upper"].note for each in found)
     assert found[0]["off multiples"] == found[1]["off multiples"]
-    small = {point.kind: point for point in points(wide, 5, Budget(1 << 17))}
+    small = {point.kind: point for point in choose_points(wide, 5, Budget(1 << 17))}
     assert wide.elements(small["off multiples"].sizes) <= wide.elements(small["upper"].sizes)

@@ -12,7 +12,7 @@ from lowering.errors import Refused, StageFailed, Unsupported
 from lowering.ir import mlir, portable
 from lowering.level import Level
 from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import Eager, arguments
+from lowering.numerics.runner import Eager, order_arguments
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.package import Package
 from lowering.stages.stablehlo import ToStableHLO
@@ -34,10 +34,10 @@ def test_the_packaged_program_of_a_model_with_erf_is_refined_and_interpreted_as_
     eager = Eager(tiny_bert.MODEL, top.ir.module, program.signature)
     for sizes in ({"batch": 1, "seq": 1}, {"batch": 3, "seq": 7}):
         given = inputs.make(tiny_bert.MODEL, sizes)
-        for got, want in zip(interpreter.run(arguments(program.signature, program.weights, given)), eager(given), strict=True):
+        for got, want in zip(interpreter.run(order_arguments(program.signature, program.weights, given)), eager(given), strict=True):
             torch.testing.assert_close(got, want)
     with pytest.raises(Refused, match=r"StableHLO's reference interpreter: seq must be at most 32, got 33"):
-        interpreter.run(arguments(program.signature, program.weights, inputs.make(tiny_bert.MODEL, {"batch": 1, "seq": 33})))
+        interpreter.run(order_arguments(program.signature, program.weights, inputs.make(tiny_bert.MODEL, {"batch": 1, "seq": 33})))
 
 
 def test_chlo_is_kept_or_expanded_at_every_level() -> None:
@@ -47,7 +47,7 @@ def test_chlo_is_kept_or_expanded_at_every_level() -> None:
     assert "mhlo.erf" not in mlir.count_ops(tiny_bert.lower(expanded, ToMHLO()).ir)
     given = inputs.make(tiny_bert.MODEL, {"batch": 2, "seq": 3})
     assert kept.signature is not None
-    both = [ReferenceInterpreter(program.ir).run(arguments(kept.signature, kept.weights, given)) for program in (kept, expanded)]
+    both = [ReferenceInterpreter(program.ir).run(order_arguments(kept.signature, kept.weights, given)) for program in (kept, expanded)]
     for one, other in zip(*both, strict=True):
         torch.testing.assert_close(one, other)
 

@@ -12,7 +12,7 @@ from lowering.job import Job
 from lowering.model import Input, Tolerance
 from lowering.model_checks import find_problems
 from lowering.numerics import comparison, rounding
-from lowering.numerics.ancestry import Making, makings
+from lowering.numerics.ancestry import Making, trace_results
 from lowering.numerics.perturbed import Perturbed
 from lowering.numerics.rounding import Erring
 from lowering.stages.export import Export
@@ -69,8 +69,8 @@ class Wide(torch.nn.Module):
 def test_moving_and_widening_a_narrow_weight_rounds_nothing() -> None:
     program = exported(model(Wide))
     assert program.signature is not None
-    assert makings(program.ir, program.signature) == (Making(torch.float32), Making(torch.float32))
-    assert comparison.deciding(torch.float64, torch.float32) is torch.float32
+    assert trace_results(program.ir, program.signature) == (Making(torch.float32), Making(torch.float32))
+    assert comparison.choose_deciding(torch.float64, torch.float32) is torch.float32
 
 
 def test_rounding_of_long_sums_is_accepted_and_a_planted_error_is_not() -> None:
@@ -83,12 +83,12 @@ def test_rounding_of_long_sums_is_accepted_and_a_planted_error_is_not() -> None:
     for column in x.T:
         got += column  # the order that errs most
     got[2] += 1e9
-    assert comparison.nearer(got, got, exact[0], room)
-    assert comparison.nearer(got, exact[0].float(), exact[0], room)
+    assert comparison.is_nearer(got, got, exact[0], room)
+    assert comparison.is_nearer(got, exact[0].float(), exact[0], room)
     for position in range(2):
         wrong = got.clone()
         wrong[position] += 1
-        assert not comparison.nearer(wrong, exact[0].float(), exact[0], room)
+        assert not comparison.is_nearer(wrong, exact[0].float(), exact[0], room)
 
 
 def test_rounding_inside_of_fused_ops_is_imitated() -> None:
@@ -105,9 +105,9 @@ def test_rounding_inside_of_fused_ops_is_imitated() -> None:
         rooms = rounding.spread(lambda: run(torch.float64), exact, torch.float32, seed, rooms)
     assert rooms is not None
     for got, wide, room in zip(rounded, exact, rooms, strict=True):
-        assert comparison.nearer(got, wide.float(), wide, room)
+        assert comparison.is_nearer(got, wide.float(), wide, room)
         wrong = got + 1e-3 * wide.float()
-        assert not comparison.nearer(wrong, wide.float(), wide, room)
+        assert not comparison.is_nearer(wrong, wide.float(), wide, room)
 
 
 def test_a_spread_that_eager_itself_exceeds_is_fitted_to_it() -> None:

@@ -247,5 +247,5 @@ def test_wrong_numbers_in_a_branch_are_a_mismatch_that_float64_judges(tmp_path: 
 def test_a_single_index_takes_the_last_of_its_range() -> None:
     inputs = {"row": Input("int64", (1,), {"randint": [0, 16]}), "place": Input("int64", (), {"randint": [0, 4]})}
     declared = Model("slots", {"_target_": "torch.nn.Identity"}, inputs, {})
-    ((_, changed),) = special_values.sets(declared, {"row": torch.tensor([3]), "place": torch.tensor(1)}, ("edges",))
+    ((_, changed),) = special_values.list_sets(declared, {"row": torch.tensor([3]), "place": torch.tensor(1)}, ("edges",))
     assert {name: value.tolist() for name, value in changed.items()} == {"row": [15], "place": 3}

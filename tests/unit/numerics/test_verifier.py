@@ -36,14 +36,14 @@ def test_every_level_that_runs_gives_what_eager_gives(cpu: xla.Xla, level: Level
     form = whole.at(level)
     assert form is not None
     given = inputs.make(MODEL, {"batch": 9}, 1)
-    logits, count = runner.runner(form, cpu)(given)
+    logits, count = runner.make_runner(form, cpu)(given)
     torch.testing.assert_close(logits, torch.relu(given["x"] @ whole.weights["weight"]))
     assert torch.equal(count, 2 * given["ids"])
 
 
 def test_inputs_that_do_not_fit_are_refused_all_at_once(cpu: xla.Xla) -> None:
     with pytest.raises(Refused) as caught:
-        runner.runner(program(), cpu)({"x": torch.ones(3, 15), "y": torch.ones(3)})
+        runner.make_runner(program(), cpu)({"x": torch.ones(3, 15), "y": torch.ones(3)})
     assert [problem.place for problem in caught.value.problems] == ["input 'y'", "input 'x'", "input 'ids'"]
 
 
@@ -212,7 +212,7 @@ def test_mutated_buffers_are_results_and_eager_leaves_the_module_as_it_was(cpu: 
     given = {"x": torch.arange(4.0)}
     eager = runner.Eager(model, module, form.signature)
     for _ in range(2):
-        got, want = runner.runner(form, cpu)(given), eager(given)
+        got, want = runner.make_runner(form, cpu)(given), eager(given)
         assert [result.kind for result in form.signature.results] == ["buffer_mutation", "output"]
         assert [value.tolist() for value in want] == [[6, 6], [6, 7, 8, 9]]
         assert all(map(torch.equal, got, want))
@@ -246,4 +246,4 @@ def test_mlir_text_of_a_level_is_whole(cpu: xla.Xla) -> None:
 
 
 def test_the_ladder_lists_forms_once() -> None:
-    assert [form.level for form in verifier.ladder(program())] == list(Level)[1:]
+    assert [form.level for form in verifier.list_forms(program())] == list(Level)[1:]

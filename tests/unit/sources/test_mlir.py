@@ -144,7 +144,7 @@ def test_rounding_of_a_source_is_told_from_a_wrong_lowering_by_its_float64_form(
 
 
 def test_the_torch_dialect_starts_at_its_entry_and_reports_what_is_not_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iree, "available", lambda: False)
+    monkeypatch.setattr(iree, "is_available", lambda: False)
     result = lower(tmp_path, TORCH, "torch", {**ROWS, "y": ROWS["x"]}, "decode")
     assert result.outcome == "ok", result.problems
     assert "the lowering from it to stablehlo is not verified" in result.unverified

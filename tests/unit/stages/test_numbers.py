@@ -16,8 +16,8 @@ from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.model_checks import find_problems
 from lowering.numerics import artifact
-from lowering.numerics.iree import available
-from lowering.numerics.runner import runner
+from lowering.numerics.iree import is_available
+from lowering.numerics.runner import make_runner
 from lowering.numerics.verifier import Settings, verify
 from lowering.numerics.xla import Xla
 from lowering.signature import Argument
@@ -77,7 +77,7 @@ def test_an_int_stays_dynamic_at_every_level(crop: Program) -> None:
 def test_every_level_agrees_with_eager_at_several_values(crop: Program, temperature: Program) -> None:
     for program in (crop, temperature):
         levels = (Level.EXPORTED, Level.TORCHSCRIPT, Level.STABLEHLO, Level.MHLO)
-        found, _ = verify(program, Settings(4, (*levels, Level.TORCH) if available() else levels))
+        found, _ = verify(program, Settings(4, (*levels, Level.TORCH) if is_available() else levels))
         assert not [*found.mismatches, *found.failures]
     points = [check.point.sizes["columns"] for check in verify(crop, Settings(4, (Level.TORCHSCRIPT,)))[0].points]
     assert len(set(points)) >= 3
@@ -91,7 +91,7 @@ def test_a_value_outside_its_range_is_refused(crop: Program) -> None:
 
 def test_floats_and_bools_are_data(temperature: Program) -> None:
     assert "%arg1: tensor<f64>, %arg2: tensor<i1>)" in mlir.text(temperature.ir)
-    run = runner(temperature, Xla())
+    run = make_runner(temperature, Xla())
     x = torch.ones(5, 8)
     for scale, masked in ((0.5, False), (4.0, True)):
         scaled, doubled, kept, truth = run({"x": x, "scale": torch.tensor(scale, dtype=torch.float64), "masked": torch.tensor(masked)})

@@ -8,7 +8,7 @@ import torch
 from lowering.errors import Refused
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.runner import runner
+from lowering.numerics.runner import make_runner
 from lowering.numerics.xla import Xla
 from lowering.sizes.evaluation import evaluate
 from lowering.stage import Silent
@@ -37,7 +37,7 @@ def lowered(name: str, dims: tuple[int | str | None, ...], symbols: dict[str, Sy
 ])
 def test_sizes_are_eagers(name: str, dims: tuple[int | str | None, ...], symbols: dict[str, Symbol], sizes: list[tuple[int, int]]) -> None:
     program = lowered(name, dims, symbols)
-    run, eager = runner(program, Xla()), getattr(size_models, name)()
+    run, eager = make_runner(program, Xla()), getattr(size_models, name)()
     ran = 0
     for height, width in sizes:
         x = torch.randn(2, 3, height, width)

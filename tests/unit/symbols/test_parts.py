@@ -15,7 +15,7 @@ from lowering.symbols import parts
 def widest(ranges: dict[str, tuple[int, int | None, int]], *conditions: str) -> dict[str, Bound] | None:
     export: Any = SimpleNamespace(choices={name: (Range(low, high), step) for name, (low, high, step) in ranges.items()})
     known = [(term, [name for name in ranges if name in set(term.symbols())]) for term in map(parse, conditions)]
-    return parts.widest(known, export)
+    return parts.find_widest(known, export)
 
 
 @pytest.mark.parametrize(("ranges", "conditions", "expected"), [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics.runner import runner
+from lowering.numerics.runner import make_runner
 from lowering.numerics.xla import Xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
@@ -39,7 +39,7 @@ def drawn() -> dict[str, torch.Tensor]:
         assert not stage.requires(program)
         program = stage.apply(program, Silent())
         assert not stage.ensures(program)
-    return dict(zip(WANTED, runner(program, Xla())({"x": torch.zeros(40_000, 8)}), strict=True))
+    return dict(zip(WANTED, make_runner(program, Xla())({"x": torch.zeros(40_000, 8)}), strict=True))
 
 
 @pytest.mark.parametrize("kind", WANTED)
