@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from operator import getitem
 from typing import Any
 from unittest import mock
 
 import torch
-from torch._C import DispatchKey, _AutoDispatchBelowAutograd
-from torch._ops import HigherOrderOperator, _higher_order_ops
+from torch._ops import _higher_order_ops
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule
 from torch.fx.experimental import proxy_tensor
@@ -18,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import _ModuleStackTracer
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
+from lowering.eager.control_flow import replace_gradients, run_below_autograd
 from lowering.fx.replay import marker
 
 
@@ -76,19 +76,15 @@ def skip_gradients_of_bodies() -> Iterator[list[str]]:
     """
     skipped: list[str] = []
 
-    def run_below_autograd(op: HigherOrderOperator) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
+    def skip(name: str) -> Callable[..., Any]:
+        def kernel(*args: Any, **kwargs: Any) -> Any:
             if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in _find_tensors(args, kwargs)):
-                skipped.append(op.name())
-            with _AutoDispatchBelowAutograd():
-                return op(*args, **kwargs)
+                skipped.append(name)
+            return run_below_autograd(_higher_order_ops[name], *args, **kwargs)
 
-        return run
+        return kernel
 
-    with ExitStack() as stack:
-        for op in filter(None, map(_higher_order_ops.get, _WITH_BODIES)):
-            stack.enter_context(mock.patch.dict(op.py_kernels, {DispatchKey.Autograd: run_below_autograd(op)}))
-            stack.enter_context(mock.patch.dict(op._dispatch_cache, clear=True))  # it holds kernels that were found before
+    with replace_gradients({name: skip(name) for name in _WITH_BODIES}):
         yield skipped
 
 

@@ -13,7 +13,7 @@ from torch.export.graph_signature import ConstantArgument
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lowering.custom import marks
-from lowering.eager import duplicates, training, widening
+from lowering.eager import control_flow, duplicates, training, widening
 from lowering.eager.mlir_module import MlirModule
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
@@ -223,8 +223,7 @@ class Eager:
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         """Return all results of the signature. Raise LoadError if the model raises or returns other outputs."""
         passed = {name: value.clone() for name, value in given.items()}
-        # control flow runs as Python: compiled for each shape, it would cost more, and modes that watch its ops would not see them
-        with torch.compiler.set_stance("force_eager"), restore_buffers(self.module):
+        with control_flow.run_as_python(), restore_buffers(self.module):
             outputs = run_eager(self.module, self.model, passed)
             leaves = {**outputs.positional, **outputs.leaves}  # a TorchScript file's named tuples are tuples to its program
             state = {"output": leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}

@@ -196,6 +196,12 @@ TABLE: dict[Any, Row] = {
     aten.diag_embed.default: Row(views.diag_embed, NO_DYNAMIC),
     aten.unfold.default: Row(views.unfold, NO_DYNAMIC),
     aten.unfold_copy.default: Row(views.unfold, NONE),
+    **{getattr(aten, f"{name}_copy").default: Row(getattr(aten, name).default, NONE)  # gradients of loops keep detached copies
+       for name in ("detach", "lift_fresh", "view_as_complex", "view_as_real", "_conj")},
+    aten._neg_view_copy.default: Row(aten.neg.default, NONE),
+    aten.select_copy.int: Row(aten.select.int, NONE),
+    aten.slice_copy.Tensor: Row(aten.slice.Tensor, NONE),
+    aten.split_copy.Tensor: Row(aten.split.Tensor, NONE),
     aten.as_strided.default: Row(views.as_strided, NONE, views.is_contiguous_storage),
     aten.as_strided_scatter.default: Row(views.as_strided_scatter, NONE, views.is_contiguous_storage),
     aten.view.dtype: Row(views.view_as_dtype, "TorchScript takes the dtype for a size"),

@@ -101,6 +101,11 @@ CASES: list[Case] = [
     case(views.view_as_dtype, torch.Tensor.view, SERIES > 0, torch.int8),
     case(views.view_as_dtype, torch.Tensor.view, (SERIES > 0).to(torch.int8), torch.bool),
     case(views.unfold, aten.unfold.default, normal(3, 10), 1, 4, 3),
+    *(case(decompositions.TABLE[op].decomposition, op, *args) for op, *args in (
+        (aten.detach_copy.default, normal(3)), (aten._neg_view_copy.default, normal(3)), (aten.select_copy.int, normal(3, 4), 1, -1),
+        (aten.slice_copy.Tensor, normal(5), 0, 1, 4, 2), (aten.split_copy.Tensor, normal(5, 2), 2),
+        (aten.view_as_complex_copy.default, normal(3, 2)),
+    )),
     case(views.as_strided, torch.as_strided, normal(4, 6), (2, 3), (6, 2), 1),
     case(views.pixel_shuffle, torch.nn.functional.pixel_shuffle, normal(2, 8, 3, 5), 2),
     case(views.pixel_unshuffle, torch.nn.functional.pixel_unshuffle, normal(2, 3, 4, 6), 2),
