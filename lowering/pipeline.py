@@ -29,7 +29,7 @@ from lowering.record.result import JobResult, StageResult
 from lowering.stage import Stage
 from lowering.store import executables, keys
 from lowering.store.entries import Entry, Store
-from lowering.store.reuse import Reuse, find
+from lowering.store.reuse import Reuse, Step, find
 
 UNTRUSTED = "untrusted"  # code of the warning that a stored result was not used
 
@@ -117,7 +117,7 @@ class StoreClient:
 
     def look_up(self, name: str, stage: Stage) -> Found:
         """Look up the result of `stage` applied to the current program."""
-        if self.reuse is None or (parts := self.reuse.parts(stage)) is None:
+        if self.reuse is None or (parts := self.reuse.list_parts(stage)) is None:
             return Found()
         try:
             entry = find(self.reuse.store, keys.compute(parts))
@@ -126,7 +126,7 @@ class StoreClient:
             return Found(parts, None, "the stored result cannot be trusted")
         if entry is not None:
             return Found(parts, entry)
-        why, reason = self.reuse.why(name, parts), ""
+        why, reason = self.reuse.explain_miss(name, parts), ""
         if stage.shares() == "auto":
             try:
                 entry, reason = self.reuse.narrow(parts, self.recorder.stem)
@@ -165,7 +165,7 @@ class StoreClient:
         said = [event for event in self.recorder.said if event.get("code") != UNTRUSTED]  # of the result that this one replaces
         record = {"done": to_plain(done), "stem": stem.name, "said": said}
         try:
-            self.reuse.keep(done.name, found.parts, given, made, record, stem, [*saved, *self.recorder.filed])
+            self.reuse.keep(Step(done.name, given, made, record, stem, [*saved, *self.recorder.filed]), found.parts)
         except (OSError, InfraError) as error:
             self.reuse.lose()
             message = f"the result could not be stored, so this stage and all later ones will run again next time: {error}"

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,21 @@ from lowering.store.entries import PLACE, Entry, Store
 
 # Kinds of notes: last dependencies of a job's stages; keys of all stages of a job; what a model's factory read.
 STAGES, JOBS, READS = "stages", "jobs", "reads"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage that has run, on `given`, and its result `made`.
+
+    record: the rest of the data of its entry. written: its files; their names begin with that of `stem`.
+    """
+
+    name: str
+    given: Program
+    made: Program
+    record: Mapping[str, Any]
+    stem: Path
+    written: Sequence[Path]
 
 
 class Reuse:
@@ -42,7 +58,7 @@ class Reuse:
         self._declared = json.loads(files.encode_json(to_plain(job.model)))
         self._model: dict[str, Any] | None = None
 
-    def parts(self, stage: Stage) -> dict[str, Any] | None:
+    def list_parts(self, stage: Stage) -> dict[str, Any] | None:
         """Return the parts of the key of `stage` applied to the current program, or None if they cannot be determined."""
         if self.identity is None or self.refused:
             return None
@@ -80,7 +96,7 @@ class Reuse:
         self._model = keys.describe_model(self._declared, reads.names | noted, os.environ)
         return {**parts, "model": self._model}
 
-    def why(self, name: str, parts: Mapping[str, Any]) -> str:
+    def explain_miss(self, name: str, parts: Mapping[str, Any]) -> str:
         """Explain why a stage with these parts is not in the store."""
         return keys.explain_miss(self.last.get(name, {}).get("parts"), parts)
 
@@ -93,30 +109,29 @@ class Reuse:
             return program
         return restoring.restore(self.store, self.job.model, entry, weights, program)
 
-    def keep(self, name: str, parts: Mapping[str, Any] | None, given: Program, made: Program, record: Mapping[str, Any], stem: Path,
-             written: Sequence[Path]) -> None:
-        """Store the result of a stage applied to `given`: its IR, the files it wrote, and its `record`. Raises OSError, InfraError."""
+    def keep(self, step: Step, parts: Mapping[str, Any] | None) -> None:
+        """Store the result of a stage: its IR, its files and its record. parts: of its key. Raises OSError, InfraError."""
         if self.refused:
             return
-        through = made.ir is given.ir
-        ir = None if through else programs.dump(made, written)
+        made = step.made
+        through = made.ir is step.given.ir
+        ir = None if through else programs.dump(made, step.written)
         signature = None if made.signature is None else to_plain(made.signature)
         identity = self.identity if through else None if ir is None else compute_digest([made.level.word, compute_digest(ir), signature])
-        carries = made.weights is given.weights
+        carries = made.weights is step.given.weights
         weights = self.weights if carries else restoring.store_weights(made.weights, self.store)
         key = None if parts is None or identity is None else keys.compute(parts)
-        self._advance(name, key, identity, weights)
-        if key is not None:
-            data = {**record, "level": made.level.word, "identity": identity, "through": through, "signature": signature,
-                    "weights": None if carries else weights, "carries": carries,
-                    "maker": self.maker, "job": self.job.id, "stage": name}
-            self.store.put(key, data, ir, stem, list(written))
-            assert parts is not None
-            from lowering.store import narrowing  # imports torch, which many users of this module do not need
+        self._advance(step.name, key, identity, weights)
+        if key is None or parts is None:
+            return
+        data = {**step.record, "level": made.level.word, "identity": identity, "through": through, "signature": signature,
+                "weights": None if carries else weights, "carries": carries, "maker": self.maker, "job": self.job.id, "stage": step.name}
+        self.store.put(key, data, ir, step.stem, list(step.written))
+        from lowering.store import narrowing  # imports torch, which many users of this module do not need
 
-            for event in record["said"]:
-                if event.get("key") == "sharing":
-                    narrowing.remember(self.store, parts, key, event["data"]["obstacle"])
+        for event in step.record["said"]:
+            if event.get("key") == "sharing":
+                narrowing.remember(self.store, parts, key, event["data"]["obstacle"])
 
     def narrow(self, parts: Mapping[str, Any], stem: Path) -> tuple[Entry | None, str]:
         """Derive the result with these parts from one of wider ranges, and store it; the files are written beside `stem`.
@@ -167,7 +182,7 @@ class Reuse:
         self.refused, self.used = True, None
 
     def note(self, name: str, parts: Mapping[str, Any] | None, seconds: float, peak: int | None) -> None:
-        """Record the parts of a stage that ran (None: unchanged), for `why`, and its cost, for the schedule. Raises OSError."""
+        """Record the parts of a stage that ran (None: unchanged), for `explain_miss`, and its cost, for the schedule. Raises OSError."""
         parts = parts or self.last.get(name, {}).get("parts")
         self.last = {**self.last, name: {"parts": parts, "seconds": seconds, "peak_rss_bytes": peak, "maker": self.maker}}
         self.store.notes.write(STAGES, self.job.id, self.last)
