@@ -20,21 +20,22 @@ from lowering.sources import images, recurrences, twins, weights
 Attention = Literal["sdpa", "eager"]
 Experts = Literal["eager", "batched_mm", "grouped_mm"]
 Cache = Literal["dynamic", "static"]
-LENGTH = 256  # tokens of a prompt and its continuation, unless said
-MOST = 16  # sequences of a batch
+LENGTH = 256  # default: tokens of a prompt and its continuation
+LARGEST_BATCH = 16  # sequences, and images
 
 
 def build(
     config: str, architecture: str, kwargs: Mapping[str, Any] | None = None, attention: Attention | None = None, dtype: str = "float32",
     experts: Experts | None = None,
 ) -> torch.nn.Module:  # fmt: skip
-    """Build `architecture(config(**kwargs))` in eval mode, with random weights from torch's current seed, none constant (see
-    `weights.spread`).
+    """Build `architecture(config(**kwargs))` in eval mode, with random weights from torch's current seed.
+
+    No weight is constant (see `weights.spread`). Under a FakeTensorMode the weights are fake. Raises LoadError for each unknown class or
+    config key, with the closest match.
 
     attention: `sdpa` uses torch's fused op, `eager` the matmul-softmax form; None: the architecture's default (sdpa if supported).
     experts: implementation of a mixture. `batched_mm` gathers the weights of each token's experts, `eager` loops over the experts that the
         data selects (which cannot be exported), `grouped_mm` sorts the tokens by expert; None: the architecture's default.
-    Under a FakeTensorMode the weights are fake. Raises LoadError for each unknown class or config key, with the closest match.
     """
     from transformers.exporters.exporter_dynamo import register_cache_pytrees_for_model
     from transformers.initialization import no_init_weights
@@ -51,15 +52,15 @@ def build(
     choices = {"attn_implementation": attention, "experts_implementation": experts}
     chosen = {name: choice for name, choice in choices.items() if choice is not None}
 
-    def made() -> Any:
+    def create() -> Any:
         return model_class._from_config(config_class(**given), dtype=getattr(torch, dtype), **chosen)
 
     with no_init_weights():
-        module = made()
+        module = create()
     module.tie_weights()  # part of the skipped initialisation
     # Fake and meta tensors have no values to initialise.
     if not is_fake(torch.empty(0)) and not any(parameter.is_meta for parameter in module.parameters()):
-        module = module if _initialise(module) else made()
+        module = module if _initialise(module) else create()
         weights.spread(module)
     module.eval()
     register_cache_pytrees_for_model(module)  # a model may return a cache that it makes itself
@@ -70,17 +71,20 @@ def generation(
     config: str, architecture: str, kwargs: Mapping[str, Any] | None = None, attention: Attention | None = None, dtype: str = "float32",
     experts: Experts | None = None, cache: Cache = "dynamic", max_length: int | None = None, image_size: Sequence[int] | None = None,
 ) -> torch.nn.Module:  # fmt: skip
-    """Build a model as `build` does, to be lowered as it generates text. Its file needs no inputs: its entries follow from `generate`.
+    """Build a model as `build` does, to be lowered as the programs that generate text.
+
+    The model's file needs no inputs: its entries follow from `generate` (see `huggingface_entries.derive`).
 
     cache: `dynamic` is a cache that grows, `static` one of `max_length` tokens that is written in place. Layers with a sliding window keep
-        all tokens in either, and the masks apply the window. max_length: tokens of a prompt and its continuation; None: 256, or the
-        positions that the model has if they are fewer. image_size: height and width in pixels, for an encoder whose images may have any
-        size (see `images.fix_size`); None: it is no entry.
+        all tokens in either, and the masks apply the window.
+    max_length: tokens of a prompt and its continuation; None: 256, or the number of the model's positions if that is smaller.
+    image_size: height and width in pixels, for an encoder whose images may have any size (see `images.fix_size`); None: such an encoder
+        is no entry.
     """
     module = build(config, architecture, kwargs, attention, dtype, experts)
     for part in (module.config, module.config.get_text_config(decoder=True)):
         part.use_cache = True  # False in some configs, whose programs would return no cache
-    limits = Limits.of(module, cache, max_length)
+    limits = SizeLimits.read(module, cache, max_length)
     if limits.has_windows and not limits.is_static:
         module.register_forward_pre_hook(_give_wide_cache, with_kwargs=True)
     _return_image_layers(module)
@@ -105,15 +109,19 @@ def make_twin(model: Model) -> tuple[Model, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The sizes that a generative model is lowered for. length: tokens of a prompt and its continuation; has_windows: of its caches."""
+class SizeLimits:
+    """The sizes that a generative model is lowered for.
+
+    length: tokens of a prompt and its continuation. is_static: whether its caches have that length. has_windows: whether layers of its
+    caches have sliding windows.
+    """
 
     length: int
     is_static: bool
     has_windows: bool
 
     @staticmethod
-    def of(module: Any, cache: Cache, max_length: int | None) -> Limits:
+    def read(module: Any, cache: Cache, max_length: int | None) -> SizeLimits:
         """Return the limits of a module. Raises LoadError if it has fewer positions than `max_length`."""
         config = module.config.get_text_config(decoder=True)
         positions = next((value for name in ("max_position_embeddings", "max_target_positions", "n_positions")
@@ -121,15 +129,15 @@ class Limits:
         if max_length is not None and positions is not None and max_length > positions:
             raise LoadError(Problem("max_length", f"is {max_length}, and the model has {positions} positions", "lower it"))
         length = max_length or min(LENGTH, positions or LENGTH)
-        return Limits(length, cache == "static", caches.has_windows(config))
+        return SizeLimits(length, cache == "static", caches.has_windows(config))
 
     @property
-    def symbols(self) -> dict[str, int]:
-        """The largest size of each dim that a generative model may have."""
-        return {"batch": MOST, "seq": self.length, "past": self.length - 1, "source": self.length, "images": MOST}
+    def largest(self) -> dict[str, int]:
+        """The largest size of each symbol that the entries of a model may have."""
+        return {"batch": LARGEST_BATCH, "seq": self.length, "past": self.length - 1, "source": self.length, "images": LARGEST_BATCH}
 
 
-def make_wide_cache(module: Any, limits: Limits, source: int = 0) -> Any:
+def make_wide_cache(module: Any, limits: SizeLimits, source: int = 0) -> Any:
     """Return an empty cache whose layers keep all tokens, for a model with sliding windows; None for others.
 
     source: the tokens that an encoder reads, for a static cache.
@@ -148,7 +156,7 @@ def make_wide_cache(module: Any, limits: Limits, source: int = 0) -> Any:
 
 def _give_wide_cache(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if kwargs.get("past_key_values") is None and kwargs.get("use_cache") is not False:
-        kwargs = {**kwargs, "past_key_values": make_wide_cache(module, Limits.of(module, "dynamic", None))}
+        kwargs = {**kwargs, "past_key_values": make_wide_cache(module, SizeLimits.read(module, "dynamic", None))}
     return args, kwargs
 
 

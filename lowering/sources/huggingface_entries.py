@@ -36,7 +36,7 @@ def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     small, layers = shrink(arguments)
     module = huggingface.generation(**small)
-    limits = huggingface.Limits.of(module, arguments.get("cache", "dynamic"), arguments.get("max_length"))
+    limits = huggingface.SizeLimits.read(module, arguments.get("cache", "dynamic"), arguments.get("max_length"))
     names = [name for name in SIZES if name in list_sizes(module)]
     try:
         runs = [record(module, SIZES, limits)] + [record(module, {**SIZES, name: OTHERS[name]}, limits) for name in names]
@@ -53,17 +53,17 @@ def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: _Writer(name, names, runs, limits, module, kind, config, layers, methods.get(name)).write() for name in runs[0].calls}
     if kind == "static":
         held = {name: tree for name, tree in found["decode"]["inputs"].items() if '"cumulative_length"' in json.dumps(tree)}
-        found["prefill"]["inputs"] |= {name: _empty(tree) for name, tree in held.items()}
+        found["prefill"]["inputs"] |= {name: _fill_with_zeros(tree) for name, tree in held.items()}
     chain = [name for name in found if name not in (ENCODER, *PROJECTORS, EMBEDDING)]  # the results of these go on to the next
     for before, name in pairwise(chain):
         found[name] = {"after": before, **found[name]}
     used = json.dumps(found)
-    symbols = {name: {"min": 1, "max": high} for name, high in limits.symbols.items() if re.search(rf'"(\d+\*)?{name}( [+-] \d+)?"', used)}
+    symbols = {name: {"min": 1, "max": high} for name, high in limits.largest.items() if re.search(rf'"(\d+\*)?{name}( [+-] \d+)?"', used)}
     return {"entries": found, "symbols": symbols}
 
 
 def _find_kind(arguments: Collection[Any]) -> Literal["growing", "static", "states"]:
-    """Return what the caches among the arguments of a step hold: tokens, tokens up to a fixed number, or only states of a fixed size."""
+    """Return the kind of the caches of a step: `growing` with the tokens, `static` of a fixed number of tokens, or only `states`."""
     from transformers.exporters.utils import get_leaf_tensors
 
     found = [cache for cache in arguments if caches.is_cache(type(cache))]
@@ -74,6 +74,7 @@ def _find_kind(arguments: Collection[Any]) -> Literal["growing", "static", "stat
 
 
 def _grows(tree: Any) -> bool:
+    """Return whether a dim of a tree depends on the tokens before a step."""
     return '"past' in json.dumps(tree) or "*past" in json.dumps(tree)
 
 
@@ -81,12 +82,12 @@ def _find_path(module: torch.nn.Module, part: torch.nn.Module) -> str:
     return next(name for name, found in module.named_modules() if found is part)
 
 
-def _empty(tree: Any) -> Any:
-    """Return the tree of a cache with zeros in all of its leaves."""
+def _fill_with_zeros(tree: Any) -> Any:
+    """Return the tree of a cache whose tensors are zeros."""
     if isinstance(tree, Mapping):
         zeros = {"fill": "zeros"} if "dtype" in tree else {}
-        return {key: _empty(value) for key, value in tree.items()} | zeros
-    return [_empty(value) for value in tree] if isinstance(tree, list) else tree
+        return {key: _fill_with_zeros(value) for key, value in tree.items()} | zeros
+    return [_fill_with_zeros(value) for value in tree] if isinstance(tree, list) else tree
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class _Writer:
     entry: str
     names: Sequence[str]
     runs: Sequence[Run]
-    limits: huggingface.Limits
+    limits: huggingface.SizeLimits
     module: Any
     kind: Literal["growing", "static", "states"]
     config: Any

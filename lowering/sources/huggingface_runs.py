@@ -55,7 +55,7 @@ def list_sizes(module: Any) -> tuple[str, ...]:
             *(("images",) if images.ENCODER in images.list_parts(module) else ()))
 
 
-def record(module: Any, sizes: Mapping[str, int], limits: huggingface.Limits) -> Run:
+def record(module: Any, sizes: Mapping[str, int], limits: huggingface.SizeLimits) -> Run:
     """Return the arguments of each entry in a run of `generate`. The first sequence of its batch is padded on the left."""
     from transformers import GenerationConfig
     from transformers.exporters.utils import decompose_prefill_decode
