@@ -225,7 +225,7 @@ def test_an_entry_moved_to_another_key_is_damaged_and_not_a_hit(tmp_path: Path, 
     run(other, tmp_path / "other", store)
     held = Store(store)
     last, moved = (reuse.read_keys(held, job.to_json(), {})[-1][1] for job in (toys.job(), other))
-    shutil.rmtree(held._folder(last))
-    shutil.copytree(held._folder(moved), held._folder(last))
+    shutil.rmtree(held._locate(last))
+    shutil.copytree(held._locate(moved), held._locate(last))
     assert cache(run(toys.job(), tmp_path / "again", store)) == {"export": "hit", "script": "hit", "torch": "miss"}
     assert (tmp_path / "again" / "03-torch.torch.mlir").read_text().startswith("toy from")
