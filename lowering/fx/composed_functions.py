@@ -15,7 +15,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
-from lowering.fx import composed_by_size, composed_pooling
+from lowering.fx import composed_by_size, composed_fourier, composed_pooling
 from lowering.fx.composed_pooling import repeat_setting
 from lowering.ops import arithmetic
 
@@ -52,6 +52,34 @@ def _kron(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 def _multi_dot(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the product of matrices, from the left. torch's own chooses an order by the sizes at hand."""
     return functools.reduce(torch.matmul, tensors)
+
+
+def _matrix_norm(tensor: torch.Tensor, ord: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False, *,  # noqa: A002 - torch's name
+                 dtype: torch.dtype | None = None) -> torch.Tensor:  # fmt: skip
+    """Return torch.linalg.matrix_norm. torch's own makes a size constant where it takes the largest or the smallest sum."""
+    if ord not in (1, -1, math.inf, -math.inf):
+        return torch.linalg.matrix_norm(tensor, ord, dim, keepdim, dtype=dtype)
+    rows, columns = dim if abs(ord) == 1 else reversed(dim)
+    sums = torch.linalg.vector_norm(tensor, 1, rows, keepdim=True, dtype=dtype)
+    norms = sums.amax(columns, keepdim=True) if ord > 0 else sums.amin(columns, keepdim=True)
+    return norms if keepdim else norms.squeeze(dim)
+
+
+def _norm(tensor: torch.Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *,  # noqa: A002 - torch's name
+          dtype: torch.dtype | None = None) -> torch.Tensor:  # fmt: skip
+    """Return torch.linalg.norm, by `_matrix_norm`."""
+    if isinstance(ord, int | float) and (tensor.dim() == 2 if dim is None else isinstance(dim, list | tuple) and len(dim) == 2):
+        return _matrix_norm(tensor, ord, (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
+    return torch.linalg.norm(tensor, ord, dim, keepdim, dtype=dtype)
+
+
+def _cond(tensor: torch.Tensor, p: Any = None) -> torch.Tensor:
+    """Return torch.linalg.cond. torch's own asks whether there are elements, at which the sizes become constant."""
+    if p in (None, 2, -2):
+        return torch.linalg.cond(tensor, p)
+    inverse, info = torch.linalg.inv_ex(tensor)
+    inverse = torch.where(info[..., None, None] > 0, math.inf, inverse)
+    return torch.nan_to_num(_matrix_norm(tensor, p) * _matrix_norm(inverse, p), math.inf, math.inf, -math.inf)
 
 
 def _vander(tensor: torch.Tensor, N: int | None = None, increasing: bool = False) -> torch.Tensor:  # noqa: N803 - torch's name
@@ -198,6 +226,14 @@ def _slope(tensor: torch.Tensor, dim: int, step: float, *, edge_order: int) -> t
     return torch.cat([first / step, (take(2, size - 2) - take(0, size - 2)) / (2 * step), last / step], dim)
 
 
+def _fill_diagonal(tensor: torch.Tensor, fill_value: Any, wrap: bool = False) -> torch.Tensor:
+    """Return torch.Tensor.fill_diagonal_. torch's own makes constants of the sizes."""
+    first, *others = (torch.arange(size, device=tensor.device).reshape([-1, *[1] * (tensor.dim() - 1 - dim)])
+                      for dim, size in enumerate(tensor.shape))
+    first = torch.remainder(first, tensor.shape[1] + 1) if wrap and tensor.dim() == 2 else first
+    return tensor.masked_fill_(functools.reduce(torch.logical_and, [first == other for other in others]), fill_value)
+
+
 def _measure_lengths(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Return a CTC loss whose lengths are tensors. torch's own reads the data of tensors that it makes of lists of ints."""
 
@@ -216,13 +252,14 @@ def _add_bias(image: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
 COMPOSED: dict[Any, Callable[..., Any]] = {
     torch.take_along_dim: _take_along_dim, torch.Tensor.take_along_dim: _take_along_dim, torch.tensor_split: _tensor_split,
     torch.Tensor.tensor_split: _tensor_split, torch.kron: _kron, torch.Tensor.kron: _kron, torch.linalg.multi_dot: _multi_dot,
-    torch.chain_matmul: lambda *matrices: _multi_dot(matrices), torch.vander: _vander,
+    torch.chain_matmul: lambda *matrices: _multi_dot(matrices), torch.vander: _vander, torch.linalg.cond: _cond,
+    torch.linalg.matrix_norm: _matrix_norm, torch.linalg.norm: _norm,
     functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
     functional.ctc_loss: _measure_lengths(functional.ctc_loss), torch.ctc_loss: _measure_lengths(torch.ctc_loss),
-    torch.combinations: _combinations, torch.gradient: _gradient,
+    torch.Tensor.fill_diagonal_: _fill_diagonal, torch.combinations: _combinations, torch.gradient: _gradient,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
     functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,
-    **composed_pooling.COMPOSED,
+    **composed_fourier.COMPOSED, **composed_pooling.COMPOSED,
 }  # fmt: skip
 
 # These replace only calls that take a symbolic number.

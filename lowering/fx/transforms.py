@@ -24,6 +24,7 @@ from lowering.fx import cleanup
 from lowering.ops import factories, recurrent
 
 _FILES = ("eager_transforms.py", "predispatch.py", "vmap.py", "pyfunctorch.py", "apis.py")
+_LOST_BATCH = "fake tensor in the exported program constant's list"  # torch's words for a value that vmap moved the batch dim of
 _DIFFERENTIATING = ((eager_transforms, "grad_increment_nesting"), (eager_transforms, "jvp_increment_nesting"), (torch.autograd, "grad"))
 _ZEROS = torch.ops.aten._new_zeros_with_same_feature_meta.default
 
@@ -36,6 +37,8 @@ def are_lost(program: ExportedProgram | None, error: BaseException | None, enter
         return bool(find_lost(program)) or any(getattr(node.target, "__name__", "") == "_unwrap_for_grad"
                                                for body in cleanup.bodies(program.graph_module) for node in cleanup.calls(body))
     while error is not None:
+        if _LOST_BATCH in str(error):
+            return True
         frames = traceback.extract_tb(error.__traceback__)
         if any("_functorch" in frame.filename and frame.filename.endswith(_FILES) for frame in frames):
             return True

@@ -16,6 +16,10 @@ from lowering.numerics.runner import Tensors
 
 _ATEN = torch.ops.aten
 _SPREADING = (_ATEN._fft_r2c.default, _ATEN._fft_c2r.default, _ATEN._fft_c2c.default, _ATEN._euclidean_dist.default)
+_OF_MATRICES = ("linalg_solve_triangular", "triangular_solve", "cholesky_solve", "cholesky_inverse", "_linalg_solve_ex", "linalg_inv_ex",
+                "linalg_lu_factor_ex", "linalg_lu", "linalg_lu_solve", "linalg_qr", "geqrf", "ormqr", "linalg_householder_product",
+                "linalg_cholesky_ex", "cholesky", "_linalg_eigh", "_linalg_svd", "linalg_matrix_exp", "linalg_pinv",
+                "_linalg_det", "_linalg_slogdet")  # fmt: skip
 _CONVOLUTIONS = (_ATEN.convolution.default, _ATEN.conv_tbc.default)
 
 
@@ -54,6 +58,12 @@ def _is_in_kernel(op: Any, args: Sequence[Any]) -> bool:
     return op in _CONVOLUTIONS and not bool(torch.isfinite(args[1]).all())
 
 
+def _is_in_matrix(op: Any, args: Sequence[Any]) -> bool:
+    """Return whether a matrix that is factored, inverted or solved is not finite, or the right side of a system."""
+    return op.namespace == "aten" and op.overloadpacket.__name__ in _OF_MATRICES and \
+        not all(bool(torch.isfinite(given).all()) for given in args if isinstance(given, torch.Tensor))
+
+
 def _is_in_mode(op: Any, args: Sequence[Any]) -> bool:
     return op is _ATEN.mode.default and bool(torch.isnan(args[0]).any())
 
@@ -63,5 +73,6 @@ _BY_ALGORITHM = (
     (lambda op, _: op in _SPREADING,
      "the model takes a Fourier transform or distances by products: their algorithm decides which elements one NaN reaches"),
     (_is_in_kernel, "the kernel of a convolution is not finite: its algorithm decides which zeros of a padding it is multiplied by"),
+    (_is_in_matrix, "a matrix that is factored or solved is not finite: the algorithm decides which elements one NaN reaches"),
     (_is_in_mode, "the most frequent elements are counted in sorted order, in which NaN has no place"),
 )

@@ -1,4 +1,4 @@
-"""Transposed convolutions with weights of dynamic size, and the gradients of convolutions."""
+"""Transposed convolutions with weights or an output padding of dynamic size, and the gradients of convolutions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from torch.fx import Node
 
 from lowering.ops import folding
+from lowering.ops.node_forms import has_dynamic_sizes
 
 Tensor: TypeAlias = torch.Tensor
 
 
 def is_transposed(node: Node) -> bool:
-    """Return whether a convolution node is transposed and has a weight of dynamic size."""
-    return bool(node.args[6]) and has_dynamic_weight(node)
+    """Return whether a convolution node is transposed and has a weight or an output padding of dynamic size."""
+    return bool(node.args[6]) and (has_dynamic_weight(node) or has_dynamic_sizes(node))
 
 
 def has_dynamic_weight(node: Node) -> bool:
@@ -31,8 +32,8 @@ def is_unbatched(node: Node) -> bool:
 
 
 def needs_decomposition(node: Node) -> bool:
-    """Return whether a composite transposed convolution has a weight of dynamic size, or no batch dim."""
-    return has_dynamic_weight(node) or is_unbatched(node)
+    """Return whether a composite transposed convolution has a weight or an output padding of dynamic size, or no batch dim."""
+    return has_dynamic_weight(node) or has_dynamic_sizes(node) or is_unbatched(node)
 
 
 def add_batch(op: Callable[..., Any], image: Tensor, *settings: Any) -> Tensor:
@@ -47,17 +48,24 @@ def convolve_by_time(image: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) 
 
 def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
                           dilation: Sequence[int], is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
-    """Compute aten::convolution with transposed=True, as eager does: a matmul over channels, then a sum of overlapping windows."""
+    """Compute aten::convolution with transposed=True, as eager does: a matmul over channels, then a sum of overlapping windows.
+
+    Where only the output padding is dynamic, the result with the largest one that torch allows is cut instead.
+    """
     rank = image.dim() - 2
     settings = (stride, padding, dilation, output_padding)
     stride, padding, dilation, output_padding = ([*given] * (rank if len(given) == 1 else 1) for given in settings)
+    sizes = [(count - 1) * every - 2 * pad + step * (size - 1) + more + 1 for count, every, pad, step, size, more
+             in zip(image.shape[2:], stride, padding, dilation, weight.shape[2:], output_padding, strict=True)]
+    if any(isinstance(more, torch.SymInt) for more in output_padding) and not any(isinstance(size, torch.SymInt) for size in weight.shape):
+        room = [max(every, step) - 1 for every, step in zip(stride, dilation, strict=True)]
+        whole = torch.ops.aten.convolution.default(image, weight, bias, stride, padding, dilation, True, room, groups)
+        return _cut(whole, sizes)
     batch, taken_in, *counts = image.shape
     taken_out, *kernel = weight.shape[1:]
     lines = image.reshape(batch, groups, taken_in // groups, math.prod(counts))
     rows = weight.reshape(groups, taken_in // groups, taken_out * math.prod(kernel))
     windows = torch.matmul(rows.transpose(1, 2), lines).reshape(batch, groups * taken_out, *kernel, *counts)
-    sizes = [(count - 1) * every - 2 * pad + step * (size - 1) + more + 1
-             for count, every, pad, step, size, more in zip(counts, stride, padding, dilation, kernel, output_padding, strict=True)]
     result = folding.sum_windows(windows, list(zip(sizes, kernel, dilation, padding, stride, strict=True)))
     return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 

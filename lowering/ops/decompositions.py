@@ -93,8 +93,8 @@ TABLE: dict[Any, Row] = {
     aten.new_empty.default: Row(factories.new_zeros, "uninitialized memory has no form in StableHLO"),
     aten.new_empty_strided.default: Row(factories.new_zeros_strided, "uninitialized memory has no form in StableHLO"),
     aten.constant_pad_nd.default: Row(padding.pad_constant, "needs constant sizes and real numbers", padding.is_dynamic_or_complex),
-    aten.convolution.default: Row(convolution.transpose_convolution, "needs a constant kernel size", convolution.is_transposed),
-    **{op: Row(decompose_composite(op), "needs a constant kernel size", convolution.needs_decomposition)
+    aten.convolution.default: Row(convolution.transpose_convolution, "needs constant kernels and paddings", convolution.is_transposed),
+    **{op: Row(decompose_composite(op), "needs constant kernels and paddings", convolution.needs_decomposition)
        for op in (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)},
     **{op: Row(partial(convolution.add_batch, op), "needs a batch dim", convolution.is_unbatched)
        for op in (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)},

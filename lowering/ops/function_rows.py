@@ -16,6 +16,7 @@ from lowering.ops import (
     histograms,
     incomplete_gamma,
     jacobi,
+    linear,
     matrix_exponential,
     polynomials,
     reflections,
@@ -58,6 +59,7 @@ _DEFINITIONS: dict[Any, Decomposition] = {
 
 ROWS: dict[Any, Row] = {
     **{op: Row(definition, NONE, is_real_matrix) for op, definition in _DEFINITIONS.items()},
+    aten.linalg_solve_triangular.default: Row(linear.solve_triangular, "batch dims must be equal", linear.has_unlike_batches),
     aten.ldexp.Tensor: Row(floats.ldexp, "2^exponent overflows before the product: NaN for 0, infinity for small numbers"),
     aten.histc.default: Row(histograms.histc, NONE),
     aten.histogram.bin_ct: Row(histograms.histogram, NONE),

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch._higher_order_ops.while_loop import while_loop_op
+from torch.fx import Node
 
 from lowering.ops import elimination
 
@@ -48,10 +49,22 @@ def cholesky_inverse(factor: Tensor, upper: bool = False) -> Tensor:
 def triangular_solve(right: Tensor, matrix: Tensor, upper: bool = True, transpose: bool = False,
                      unitriangular: bool = False) -> tuple[Tensor, Tensor]:
     """Return X with A X = right, and a copy of A."""
+    turned = matrix.mT if transpose else matrix
+    found = solve_triangular(turned, right, upper=upper != transpose, unitriangular=unitriangular)
+    return found, matrix.expand(*found.shape[:-2], *matrix.shape[-2:]).clone()
+
+
+def has_unlike_batches(node: Node) -> bool:
+    """Return whether the batch dims of two matrices have to be broadcast."""
+    first, second = ([str(size) for size in matrix.meta["val"].shape[:-2]] for matrix in node.args[:2])  # type: ignore[union-attr]
+    return first != second
+
+
+def solve_triangular(matrix: Tensor, right: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
+    """Compute aten::linalg_solve_triangular with batch dims that are broadcast."""
     batch = torch.broadcast_shapes(right.shape[:-2], matrix.shape[:-2])
     right, matrix = right.expand(*batch, *right.shape[-2:]), matrix.expand(*batch, *matrix.shape[-2:])
-    turned = matrix.mT if transpose else matrix
-    return torch.linalg.solve_triangular(turned, right, upper=upper != transpose, unitriangular=unitriangular), matrix.clone()
+    return torch.linalg.solve_triangular(matrix, right, upper=upper, left=left, unitriangular=unitriangular)
 
 
 def solve(matrix: Tensor, right: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:

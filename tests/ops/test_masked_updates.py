@@ -1,4 +1,4 @@
-"""Updates of the elements that a mask selects: the number of selected elements decides no size of the program."""
+"""Updates of parts of tensors: by a mask, whose number of selected elements decides no size of the program, by slices, and of diagonals."""
 
 from __future__ import annotations
 
@@ -66,6 +66,22 @@ def write_the_mask_in_between(x: torch.Tensor, i: torch.Tensor) -> None:
     x[i > 1] = x[i > 1] - 5
 
 
+def shift(x: torch.Tensor, i: torch.Tensor) -> None:
+    x[:, 1:] = i[:, :-1]
+
+
+def write_every_second(x: torch.Tensor, i: torch.Tensor) -> None:
+    x[::2] = i[1::2].sum()
+    x[:, ::2].copy_(i[:, ::2])
+
+
+def fill_diagonals(x: torch.Tensor, i: torch.Tensor) -> None:
+    x.fill_diagonal_(3)
+    i.fill_diagonal_(-1, wrap=True)
+    x -= i
+
+
+PLACES = (shift, write_every_second, fill_diagonals)
 UPDATES = (scale, add_a_row, scale_columns, write_elements_of_others, compute_in_another_dtype, update_nothing, update_twice,
            divide_integers, choose, compute_the_mask_again, write_the_mask_in_between)
 
@@ -87,6 +103,11 @@ def tensors(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_updates_select_between_new_and_old_elements() -> None:
     forms = {update.__name__: write(update) for update in UPDATES}
     assert differences(forms, (("n", "m"), ("n", "m")), [tensors(4, 5), tensors(3, 6), tensors(2, 2)], least=2) == []
+
+
+def test_parts_are_written_at_all_sizes() -> None:
+    forms = {update.__name__: write(update) for update in PLACES}
+    assert differences(forms, (("n", "m"), ("n", "m")), [tensors(4, 5), tensors(7, 2), tensors(1, 1), tensors(2, 3)], least=1) == []
 
 
 def test_what_reads_the_number_of_selected_elements_is_refused() -> None:

@@ -89,3 +89,22 @@ def test_segments_and_pairs_of_rows() -> None:
     x, lengths = normal(5, 3), torch.tensor([2, 0, 2, 1])
     points = [(x, lengths), (x[:3], torch.tensor([1, 2, 0])), (x[:1], torch.tensor([1]))]
     assert differences(forms, (("n", 3), ("segments",)), points, least=1) == []
+
+
+def test_images_get_their_sizes_back() -> None:
+    down, up, line = normal(4, 3, 3, 3), normal(4, 3, 3, 3), normal(2, 2, 3)
+    rows = torch.nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1)
+    rows.weight, rows.bias = torch.nn.Parameter(up, requires_grad=False), None
+    forms: dict[str, Callable[..., Any]] = {
+        "output_size": lambda x: rows(functional.conv2d(x, down, stride=2, padding=1), output_size=x.shape),
+        "dilated, in groups": lambda x: functional.conv_transpose1d(
+            x[0, :2].flatten(1), line, stride=2, dilation=3, groups=2, output_padding=x.shape[2] % 3),
+    }  # fmt: skip
+    assert differences(forms, ((2, 3, "h", "w"),), [(normal(2, 3, 6, 7),), (normal(2, 3, 5, 4),), (normal(2, 3, 1, 2),)], least=1) == []
+
+
+def test_spectra_of_another_length() -> None:
+    forms: dict[str, Callable[..., Any]] = {
+        "rfft": lambda x: torch.fft.rfft(x, n=6, norm="ortho"), "irfftn": lambda x: torch.fft.irfftn(x, (-1, 7)),
+    }  # fmt: skip
+    assert differences(forms, (("n", "m"),), [(normal(5, 7),), (normal(3, 3),), (normal(4, 6),)], least=1) == []

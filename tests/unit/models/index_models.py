@@ -139,6 +139,13 @@ class Mapped(nn.Module):
                 torch.vmap(torch.matmul, (0, None))(x, w))
 
 
+class MappedColumns(nn.Module):
+    """vmap along another dim than the first, and with a matrix that is an argument of the module."""
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.vmap(lambda column: column.softmax(0), 1, 1)(x), torch.vmap(lambda row: w.T @ row)(x)
+
+
 class Wide(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.layer_norm(x, (4,))

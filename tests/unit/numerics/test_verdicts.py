@@ -131,9 +131,14 @@ class Frequent(torch.nn.Module):
         return x.mode(1).values
 
 
+class Solved(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.solve_triangular(x @ x.mT + torch.eye(x.shape[0]), x, upper=True)
+
+
 @pytest.mark.parametrize(("module", "reason"), [
     (Whole, "converts floats to integers"), (Spectrum, "takes a Fourier transform"), (Kernel, "kernel of a convolution is not finite"),
-    (Frequent, "most frequent elements")])  # fmt: skip
+    (Frequent, "most frequent elements"), (Solved, "factored or solved")])  # fmt: skip
 def test_values_that_cannot_be_compared_are_left_out_and_recorded(module: type[torch.nn.Module], reason: str, tmp_path: Path) -> None:
     result = lowered(model(module), tmp_path)
     assert result.outcome == "ok", result.problems

@@ -48,6 +48,7 @@ def lower(name: str, given: dict[str, Input], symbols: dict[str, Symbol], folder
     ("LargerSource", {"x": ROWS, "index": Input("int64", ("a", 3), {"randint": [0, 4]})}, {"a": Symbol(1, 9)}),
     ("Named", {"X": ROWS, "inputIds": ROWS, "größe": Input("float32", ("a",))}, {"a": Symbol(1, 9)}),
     ("Mapped", {"x": ROWS, "w": Input("float32", (4, 2))}, {"a": Symbol(1, 9)}),
+    ("MappedColumns", {"x": ROWS, "w": Input("float32", (4, 2))}, {"a": Symbol(1, 9)}),
     ("Wide", {"x": ROWS}, {"a": Symbol(1, 2**31)}),
 ])  # fmt: skip
 def test_reaches_mhlo_with_the_numbers_of_eager(name: str, given: dict[str, Input], symbols: dict[str, Symbol], tmp_path: Path) -> None:
