@@ -174,8 +174,13 @@ def read_assertion(node: Node) -> sympy.Basic | None:
 
 
 def _asserts_storage_offset(node: Node) -> bool:
-    """Return whether a node asserts a storage offset, which no later level knows."""
+    """Return whether a node asserts something of a storage offset, which no later level knows."""
     if node.target is not torch.ops.aten._assert_scalar.default:
         return False
-    offset = torch.ops.aten.sym_storage_offset.default
-    return any(source.target is offset for condition in node.all_input_nodes for source in condition.all_input_nodes)
+    pending = node.all_input_nodes
+    while pending:
+        source = pending.pop()
+        if source.target is torch.ops.aten.sym_storage_offset.default:
+            return True
+        pending += source.all_input_nodes if isinstance(source.meta.get("val"), torch.SymInt | torch.SymBool) else []
+    return False

@@ -169,10 +169,14 @@ class Watch:
         self._seen = len(guards)
 
     def _list_guards(self) -> list[str]:
-        """Return the guards so far that require a dim to be a number or a multiple of one."""
+        """Return the guards so far that require a dim to be a number or a multiple of one.
+
+        Those on a size of 0 or 1 are left out: torch takes any other traced size for an example of all, and another attempt may not guard.
+        """
         if not isinstance(self._env, ShapeEnv):
             return []
-        return [text for guard in self._env.guards if "Eq(" in (text := str(guard.expr)) and "Ne(" not in text]
+        texts = [str(guard.expr) for guard in self._env.guards]
+        return [text for text in texts if "Eq(" in text and "Ne(" not in text and not text.endswith((", 0)", ", 1)"))]
 
 
 def _set_tensor(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:

@@ -19,7 +19,7 @@ def matrices(*shape: int) -> torch.Tensor:
 SQUARE: dict[str, Callable[..., Any]] = {
     "lu_solve, adjoint": lambda a: torch.linalg.lu_solve(*torch.linalg.lu_factor_ex(a)[:2], a.flip(-1), adjoint=True),
     "lu_solve of the right": lambda a: torch.linalg.lu_solve(*torch.linalg.lu_factor_ex(a)[:2], a.flip(-1), left=False),
-    "triangular, one matrix for all": lambda a: torch.linalg.solve_triangular(a[0] + 9 * torch.eye(a.shape[-1]), a, upper=False, left=False),
+    "one triangle for all": lambda a: torch.linalg.solve_triangular(a[0] + 9 * torch.eye(a.shape[-1]), a, upper=False, left=False),
     "cond": lambda a: torch.linalg.cond(a + 9 * torch.eye(a.shape[-1]), 1), "largest column": lambda a: torch.linalg.matrix_norm(a, 1),
     "smallest row": lambda a: torch.linalg.norm(a, -torch.inf, (2, 0), keepdim=True),
 }  # fmt: skip

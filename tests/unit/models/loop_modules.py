@@ -109,6 +109,7 @@ class Writes(torch.nn.Module):
         for t in range(x.size(1)):
             h += x[:, t]
             out[:, t] = h
+            out[:, t, 0] += 1
         return out, h
 
 

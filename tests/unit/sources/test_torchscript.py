@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import shapeline
 from lowering import pipeline, recipe
 from lowering.errors import LoadError, Unsupported
 from lowering.job import Job
@@ -51,6 +52,17 @@ def test_what_scripts_do(name: str, tmp_path: Path) -> None:
     """An `if` on data is computed both ways; assignments of buffers, in-place ops, defaults and plain attributes are followed."""
     result = lowered(f"tests.unit.models.foreign_modules.{name}", CUBE, tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
+
+
+class Cut(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x[2:], x[:-2]
+
+
+def test_a_slice_of_one_traced_element_makes_no_size_a_constant() -> None:
+    module = torchscript.save_and_reload(torch.jit.script(Cut()))
+    program = shapeline.lower(module, (torch.ones(3, 4),), dynamic_shapes={"x": {0: "n"}}, symbols={"n": (3, 9)}, until="exported")
+    assert not program.signature.guards
 
 
 def test_attributes_that_no_call_passes_on(tmp_path: Path) -> None:
