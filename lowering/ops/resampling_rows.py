@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from lowering.ops import arithmetic, gradients, pooling, resizing
+from lowering.ops import gradients, pooling, resizing
 from lowering.ops.node_forms import counts_unusually, has_ceil_mode
-from lowering.ops.rows import NO_DYNAMIC, NOT_DEFINED, Row, find_in_table
+from lowering.ops.rows import NO_DYNAMIC, NOT_DEFINED, Row
 
 aten = torch.ops.aten
 
@@ -17,17 +17,16 @@ _CEIL = "ceil_mode gives wrong numbers"
 
 _NEAREST = {"upsample_nearest": resizing.nearest, "_upsample_nearest_exact": resizing.nearest_exact}
 _ANTIALIASED = {aten._upsample_bilinear2d_aa: resizing.bilinear_antialiased, aten._upsample_bicubic2d_aa: resizing.bicubic_antialiased}
-_INTERPOLATED = {op: resizing.choose_by_dtype(ours, find_in_table(op.default)) for op, ours in {
-    aten.upsample_linear1d: resizing.linear, aten.upsample_bilinear2d: resizing.linear, aten.upsample_trilinear3d: resizing.linear,
-    aten.upsample_bicubic2d: resizing.bicubic}.items()}
+_INTERPOLATED = {aten.upsample_linear1d: resizing.linear, aten.upsample_bilinear2d: resizing.linear,
+                 aten.upsample_trilinear3d: resizing.linear, aten.upsample_bicubic2d: resizing.bicubic}  # fmt: skip
 
 ROWS: dict[Any, Row] = {
     **{getattr(aten, f"{name}{rank}d").default: Row(sized, "needs constant sizes, and takes other indices than eager")
        for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
     **{getattr(aten, f"{name}{rank}d").vec: Row(resizing.make_vec_form(sized), "needs constant sizes, and takes other indices than eager")
        for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
-    **{op.default: Row(sized, NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
-    **{op.vec: Row(resizing.make_vec_form(sized), NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
+    **{op.default: Row(sized, NOT_DEFINED) for op, sized in _ANTIALIASED.items()},
+    **{op.vec: Row(resizing.make_vec_form(sized), NOT_DEFINED) for op, sized in _ANTIALIASED.items()},
     **{op.default: Row(sized, "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
     **{op.vec: Row(resizing.make_vec_form(sized), "NaN where a dim of one element keeps its corners")
        for op, sized in _INTERPOLATED.items()},

@@ -13,17 +13,10 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from lowering.ops import byte_resizing
+
 Tensor: TypeAlias = torch.Tensor
 Scale: TypeAlias = float | torch.SymFloat | None  # as the user passed it; None: the quotient of the sizes
-
-
-def choose_by_dtype(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function that applies `ours` to floats, and `torchs` to integers, whose weights eager rounds."""
-
-    def resize(tensor: Tensor, *rest: Any) -> Tensor:
-        return ours(tensor, *rest) if tensor.dtype.is_floating_point else torchs(tensor, *rest)
-
-    return resize
 
 
 def make_vec_form(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -57,7 +50,7 @@ def resize_by(tensor: Tensor, factors: Sequence[Any], mode: str, align_corners: 
         ("bicubic", True): bicubic_antialiased,
     }  # fmt: skip
     kernel = kernels.get((mode, antialias))
-    return kernel(tensor, size, *settings, *factors) if kernel is not None and tensor.dtype.is_floating_point else None
+    return kernel(tensor, size, *settings, *factors) if kernel is not None else None
 
 
 def nearest(tensor: Tensor, output_size: Sequence[Any], *scales: Scale) -> Tensor:
@@ -136,31 +129,38 @@ def _output_step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, devi
 
 
 def linear(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
-    """Compute aten::upsample_linear1d, upsample_bilinear2d or upsample_trilinear3d of floats."""
+    """Compute aten::upsample_linear1d, upsample_bilinear2d or upsample_trilinear3d."""
     return _interpolate(tensor, output_size, align_corners, scales, _linear_taps)
 
 
 def bicubic(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
-    """Compute aten::upsample_bicubic2d of floats."""
+    """Compute aten::upsample_bicubic2d."""
     return _interpolate(tensor, output_size, align_corners, scales, _cubic_taps)
 
 
 def _interpolate(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
             taps: Callable[[Tensor], list[tuple[Tensor, Tensor]]]) -> Tensor:
-    """Interpolate dim by dim.
+    """Interpolate dim by dim, bytes from the last one.
 
     An output is the weighted sum of the few inputs around its source.
     """
-    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    result = tensor.to(dtype)
-    for dim, (size, scale) in enumerate(zip(output_size, scales or [None] * len(output_size), strict=True), 2):
+    is_bytes = tensor.dtype == torch.uint8
+    dtype = torch.float64 if tensor.dtype == torch.float64 or is_bytes else torch.float32
+    result = tensor if is_bytes else tensor.to(dtype)
+    dims = list(enumerate(zip(output_size, scales or [None] * len(output_size), strict=True), 2))
+    for dim, (size, scale) in reversed(dims) if is_bytes else dims:
         before, step = tensor.shape[dim], _output_step(tensor.shape[dim], size, scale, dtype, tensor.device, align_corners)
         places = torch.arange(size, device=tensor.device).to(dtype)
         source = places * step if align_corners else (places + 0.5) * step - 0.5
-        around = [-1, *[1] * (tensor.dim() - dim - 1)]
-        parts = [result.index_select(dim, index.clamp(min=0).clamp(max=before - 1)) * weight.reshape(around)
-                 for index, weight in taps(source)]  # fmt: skip
-        result = functools.reduce(torch.add, parts)
+        pairs = [(index.clamp(min=0).clamp(max=before - 1), weight) for index, weight in taps(source)]
+        taken = [result.index_select(dim, index) for index, _ in pairs]
+        if is_bytes:
+            indices, weights = (torch.stack(parts, -1) for parts in zip(*pairs, strict=True))
+            pixels = torch.stack([part.movedim(dim, -1) for part in taken], -1)
+            result = byte_resizing.add_weighted(pixels, byte_resizing.merge_taps(indices, weights)).movedim(-1, dim)
+        else:
+            around = [-1, *[1] * (tensor.dim() - dim - 1)]
+            result = functools.reduce(torch.add, [part * weight.reshape(around) for part, (_, weight) in zip(taken, pairs, strict=True)])
     return result.to(tensor.dtype)
 
 
@@ -196,19 +196,18 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 def bilinear_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
-    """Compute aten::_upsample_bilinear2d_aa of floats."""
+    """Compute aten::_upsample_bilinear2d_aa."""
     return _resize_antialiased(tensor, output_size, align_corners, scales, _triangle, 1)
 
 
 def bicubic_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
-    """Compute aten::_upsample_bicubic2d_aa of floats."""
+    """Compute aten::_upsample_bicubic2d_aa."""
     return _resize_antialiased(tensor, output_size, align_corners, scales, _cubic, 2)
 
 
 def _resize_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
                  kernel: Callable[[Tensor], Tensor], reach: int) -> Tensor:
-    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    result = tensor.to(dtype)
+    result = tensor if tensor.dtype in (torch.float64, torch.uint8) else tensor.to(torch.float32)
     for dim, size, scale in reversed(list(zip((2, 3), output_size, scales or (None, None), strict=True))):
         result = _filter(result, dim, size, scale, align_corners, kernel, reach)
     return result.to(tensor.dtype)
@@ -220,7 +219,8 @@ def _filter(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: bo
 
     Elements outside of the window do not count, even if they are infinite.
     """
-    before, dtype, device = tensor.shape[dim], tensor.dtype, tensor.device
+    before, device, is_bytes = tensor.shape[dim], tensor.device, tensor.dtype == torch.uint8
+    dtype = torch.float64 if is_bytes else tensor.dtype
     step = _output_step(before, size, scale, dtype, device, align_corners)
     support = step.clamp(min=1) * reach
     centers = (torch.arange(size, device=device).to(dtype) + 0.5) * step
@@ -240,6 +240,8 @@ def _filter(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: bo
     else:
         taken = moved.index_select(-1, places.clamp(max=before - 1).flatten())
         moved = taken.reshape(*moved.shape[:-1], size, width)
+    if is_bytes:
+        return byte_resizing.add_weighted(moved, weights).movedim(-1, dim)
     return torch.where(inside, moved * weights, 0).sum(-1).movedim(-1, dim)
 
 
