@@ -51,7 +51,7 @@ class Pair:
     def missing(self) -> str:
         """The command that installs the consumer, if it is not installed."""
         module = {IREE: iree, LIBTORCH: libtorch}.get(self.consumer)
-        return module.INSTALL if module is not None and not module.available() else ""
+        return module.INSTALL if module is not None and not module.is_available() else ""
 
     def __str__(self) -> str:
         return f"{self.level.word}:{self.consumer}"
