@@ -24,13 +24,15 @@ from typing import Any, ClassVar
 
 import torch
 
-from benchmarks import planted_models, planted_op_models, planted_program_models
+from benchmarks import planted_entries, planted_models, planted_op_models, planted_program_models
 from benchmarks.planted_faults import FAULTS
 from benchmarks.planting import Fault
 from lowering import pipeline
 from lowering.ir import mlir
 from lowering.job import Job
 from lowering.level import Level, Program
+from lowering.model import Model
+from lowering.record import folder as folders
 from lowering.record.result import JobResult
 from lowering.stage import Note, Stage
 from lowering.stages.export import Export
@@ -72,14 +74,39 @@ class Trial:
 
 
 def lower(fault: Fault, folder: Path, **options: Any) -> JobResult:
-    """Run the model of a fault through all stages, with the fault in it."""
+    """Run the model of a fault through all stages, with the fault in it.
+
+    The entries of a model are lowered without it and joined with it: the result is that of the first that fails, or of the joined program.
+    """
+    if fault.model in planted_entries.MODELS:
+        return _join(fault, folder, **options)
+    return _lower(fault, MODELS[fault.model], folder, **options)
+
+
+def _join(fault: Fault, folder: Path, **options: Any) -> JobResult:
+    entries = planted_entries.MODELS[fault.model]
+    for entry, model in entries.items():
+        result = _lower(Fault("nothing", "control", fault.model), model, folder / entry, **options)
+        if result.outcome != "ok" or result.unverified:
+            return result
+    with fault.patch():
+        found = planted_entries.join(folder / "joined", {entry: entry for entry in entries})
+    assert found.outcome != "ok" or set(found.checked) == set(entries), f"compared {found.checked} only"
+    return replace(result, outcome=found.outcome, problems=found.problems, stage="package")
+
+
+def _lower(fault: Fault, model: Model, folder: Path, **options: Any) -> JobResult:
     stages: dict[str, Stage] = {"export": Export(**EXPORTS.get(fault.model, {})), "torchscript": ToTorchScript(), "torch": ToTorchDialect(),
                                 "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
     if fault.edit is not None:
         stages["plant"] = Plant(fault.edit)
     stages |= {"verify": Verify(**{"platforms": ("cpu",), **options, **fault.options}), "package": Package()}
     with fault.patch():
-        return pipeline.run(Job(MODELS[fault.model], stages), folder)
+        job = Job(model, stages)
+        folders.prepare(job, folder)
+        result = pipeline.run(job, folder)
+    result.save(folder)
+    return result
 
 
 def judge(fault: Fault, result: JobResult) -> tuple[str, str]:
@@ -97,7 +124,7 @@ def judge(fault: Fault, result: JobResult) -> tuple[str, str]:
 
 
 def trials(pattern: str, **options: Any) -> Iterator[Trial]:
-    controls = [Fault("nothing", "control", name) for name in MODELS]
+    controls = [Fault("nothing", "control", name) for name in (*MODELS, *planted_entries.MODELS)]
     for fault in (*controls, *FAULTS):
         if pattern not in f"{fault.kind} {fault.name} {fault.model}":
             continue

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.planted_contracts import CONTRACTS
+from benchmarks.planted_entries import ENTRIES
 from benchmarks.planted_ops import OPS
 from benchmarks.planted_programs import PROGRAMS
 from benchmarks.planting import Fault, both, clean, off, row, rule, swap, without
@@ -273,4 +274,4 @@ DELIVERED = (
     Fault("the arguments' order in the .pt", "delivered", "pair", patch=rule(deployable, "_forward_source", _forward)),
 )
 
-FAULTS = (*BESIDE_LARGE, *CORNERS, *DTYPES, *BRANCHES, *ASSERTIONS, *RULES, *VALUES, *DELIVERED, *CONTRACTS, *OPS, *PROGRAMS)
+FAULTS = (*BESIDE_LARGE, *CORNERS, *DTYPES, *BRANCHES, *ASSERTIONS, *RULES, *VALUES, *DELIVERED, *CONTRACTS, *OPS, *PROGRAMS, *ENTRIES)

@@ -11,12 +11,16 @@ import torch
 
 from lowering import files
 from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
-from lowering.numerics import counted, packaging, recorded_points
+from lowering.ir import mlir
+from lowering.numerics import counted, packaging, promises, recorded_points
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.runner import as_tensor, find_known_ints, order_arguments, restore_numbers
 from lowering.numerics.xla import Xla
+from lowering.plain import from_plain
 from lowering.record.folder import SIGNATURE
 from lowering.signature import Signature
+
+_FIX = "the file is not the program that was verified: report it with the job's folder"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,12 @@ def check_entry(folder: Path, entry: str, job: Path) -> bool:
     """Run an entry of the joined program in `folder` as `check` does. Return whether it has weights and its job a recorded point."""
     if choose(job) is None or files.read(folder / SIGNATURE)["weights"] is None:
         return False
-    _check(Artifact.load(folder, trusted=True, entry=entry), ())
+    packaged = Artifact.load(folder, trusted=True, entry=entry)
+    own = from_plain(Signature, files.read(job / SIGNATURE)["signature"])
+    if packaged.signature.states != own.states:
+        cause = f"hands {_describe_states(packaged.signature)} on, and its job {_describe_states(own)}"
+        raise Mismatch(Problem(f"entry '{entry}' of {SIGNATURE}", cause, _FIX))
+    _check(packaged, ())
     return True
 
 
@@ -51,13 +60,24 @@ def _check(packaged: Artifact, scripts: Sequence[Path]) -> None:
     sizes = choose(packaged.records)
     assert sizes is not None
     point = Recorded(sizes, *recorded_points.find(packaged.records, sizes))
-    wrong: list[Problem] = []
+    wrong = _list_wrong_aliases(packaged)
     for name, results in _list_runs(packaged, scripts, point):
         compared = packaged.compare(results, point.want, point.record)
-        wrong += [Problem(f"output '{output}' of {name}", found.detail, "the file is not the program that was verified")
-                  for output, found in compared.items() if not found.agrees]
+        wrong += [Problem(f"output '{output}' of {name}", found.detail, _FIX) for output, found in compared.items() if not found.agrees]
     if wrong:
         raise Mismatch(wrong)
+
+
+def _list_wrong_aliases(packaged: Artifact) -> list[Problem]:
+    if not any(mark in packaged.program for mark in ("tf.aliasing_output", "jax.buffer_donor")):
+        return []  # most programs have no states, and need not be parsed
+    return list(promises.find_wrong_aliases(packaged.signature, mlir.parse(packaged.program, mlir.create_hlo_context())))
+
+
+def _describe_states(signature: Signature) -> str:
+    """Return which results become which arguments."""
+    pairs = [(signature.computed[result].label, signature.arguments[argument].name) for argument, result in signature.states.items()]
+    return " and ".join(f"'{result}' as '{argument}'" for result, argument in pairs) or "nothing"
 
 
 def choose(folder: Path) -> Mapping[str, int] | None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from lowering.custom import marks
 from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.legalize import composites
 from lowering.level import Level, Program
+from lowering.signature import Signature
 
 _FIX = "this is a fault of the lowering: report it with the job's folder"
 
@@ -21,12 +23,14 @@ def find_broken(program: Program) -> list[Problem]:
     """List the states of a program in StableHLO or MHLO that share memory with another result than their new value, and the composites
     with another name or other attributes than in the exported program.
     """
-    return [*_find_aliases(program), *_find_composites(program)] if program.at(Level.EXPORTED) is not None else []
+    if program.at(Level.EXPORTED) is None or program.signature is None:
+        return []
+    return [*find_wrong_aliases(program.signature, program.ir), *_find_composites(program)]
 
 
-def _find_aliases(program: Program) -> Iterator[Problem]:
-    signature, main = program.signature, mlir.find_main(program.ir.body.operations)
-    assert signature is not None
+def find_wrong_aliases(signature: Signature, module: Any) -> Iterator[Problem]:
+    """Yield the arguments of `@main` that share memory with another result than their new value, or may be overwritten and are no state."""
+    main = mlir.find_main(module.body.operations)
     held = list(main.attributes["arg_attrs"]) if "arg_attrs" in main.attributes else []
     for position, own in enumerate(held):
         shared = {entry.name: entry.attr for entry in own}

@@ -13,9 +13,12 @@ import torch
 from flows.__main__ import main
 from lowering import files, pipeline
 from lowering.eager import inputs
+from lowering.errors import Mismatch
 from lowering.ir import mlir
 from lowering.job import Job
 from lowering.model import Model
+from lowering.numerics import delivered
+from lowering.numerics.artifact import Artifact
 from lowering.numerics.xla import Xla
 from lowering.record import folder as folders
 from lowering.record.result import JobResult
@@ -109,6 +112,17 @@ def test_a_state_that_grows_or_that_no_result_updates_is_refused_by_name(tmp_pat
     assert str(problem) == (
         "models.counting.inputs.state.total.state: no result is called 'totals', and forward does not write to 'state.total' "
         "(did you mean '1.total'?)")
+
+
+def test_a_delivered_program_is_held_to_the_states_of_its_signature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivered.check(folder)
+    signature = Artifact.load(folder).signature
+    exchanged = {"steps": "state.total", "state.total": "steps"}
+    results = [replace(result, state=exchanged.get(result.state or "", result.state)) for result in signature.results]
+    wrong = replace(signature, results=tuple(results))
+    monkeypatch.setattr(delivered.Artifact, "load", lambda *_, exact=Artifact.load, **__: replace(exact(folder), signature=wrong))
+    with pytest.raises(Mismatch, match=r"'steps': shares memory with result 'buffer_mutation/steps', and its new value is '1\.total'"):
+        delivered.check(folder)
 
 
 def test_a_static_cache_is_a_state(tmp_path: Path) -> None:
