@@ -27,8 +27,9 @@ from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics import runner
 from lowering.numerics.ancestry import converts, trace_results
 from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.compilation import UNOPTIMIZED
 from lowering.numerics.runner import Run
-from lowering.numerics.xla import UNOPTIMIZED, Xla
+from lowering.numerics.xla import Xla
 from lowering.record.failure import classify
 from lowering.signature import Signature
 from lowering.sizes import evaluation

@@ -27,7 +27,7 @@ from lowering.record.measure import Watch
 from lowering.record.recorder import Emit, Recorder
 from lowering.record.result import JobResult, StageResult
 from lowering.stage import Stage
-from lowering.store import executables, keys
+from lowering.store import executables, keys, verdicts
 from lowering.store.entries import Entry, Store
 from lowering.store.reuse import Reuse, Step, find
 
@@ -207,7 +207,8 @@ class Runner:
                 done = replace(done, cache="miss", key=found.key, why=found.why)
             remove_leftovers(stem)
             given = add_twin(program, self.passed) if stage.takes_twin else program
-            result, broken = advance(name, stage, given, self.recorder, watch.phase)
+            with verdicts.keep(found.parts, name_maker(self.recorder.folder)):
+                result, broken = advance(name, stage, given, self.recorder, watch.phase)
             saved: list[Path] = []
             try:  # save an invalid result too: it is the one worth looking at
                 with watch.phase("save"):

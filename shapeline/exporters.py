@@ -30,6 +30,7 @@ from transformers.exporters.utils import decompose_multimodal, is_multimodal
 from lowering.errors import ConfigError, Problem
 from lowering.numerics import runner
 from lowering.numerics.artifact import Artifact
+from lowering.numerics.bodies import find_known_ints
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 from lowering.sources import exported
@@ -145,7 +146,7 @@ class MhloRunner(ModelRunner):
     def __call__(self, share_inputs: bool = True, share_outputs: bool = False, **kwargs: Any) -> Any:
         given = dict(declaration.list_tensors({**self.metadata.in_constants, **kwargs}))
         values = runner.order_arguments(self._signature, self._weights, given)
-        results: Sequence[torch.Tensor] = self._xla.run(self._text, values, runner.find_known_ints(self._signature, values))
+        results: Sequence[torch.Tensor] = self._xla.run(self._text, values, find_known_ints(self._signature, values))
         leaves = complete(self._signature, results, {**self._buffers, **given})
         return torch.utils._pytree.tree_unflatten(leaves, self.out_spec)
 

@@ -20,10 +20,11 @@ from lowering.fitting import find_misfit
 from lowering.ir import mlir, portable
 from lowering.model import Model
 from lowering.numerics import buckets, comparison, counted, packaging, recorded_points
+from lowering.numerics.bodies import find_known_ints
 from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
-from lowering.numerics.runner import find_known_ints, order_arguments
+from lowering.numerics.runner import order_arguments
 from lowering.numerics.vectors import Owned
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain

@@ -33,14 +33,14 @@ from lowering.signature import Signature
 Results: TypeAlias = tuple[torch.Tensor, ...]
 
 _DRAWN_SECONDS = 0.1  # of one eager run, up to which random results are drawn often enough to compare their distributions
-_EXAMINED_SECONDS = 0.1  # of one eager run, up to which it is perturbed to see how far rounding takes results
+EXAMINED_SECONDS = 0.1  # of one eager run, up to which it is perturbed to see how far rounding takes results
 _LEVEL_SEED = 7919  # levels draw other numbers than eager
 _UNTIED = 8  # sets of inputs drawn in search of one without equal elements
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The results of eager on one set of inputs, and its seconds; runs: more of them, of a model that draws random numbers.
+    """The results of eager on one set of inputs, and its CPU seconds; runs: more of them, of a model that draws random numbers.
 
     is_close: whether float32 results are held to what rounding explains, as those of halves always are.
     """
@@ -75,7 +75,7 @@ class Bench:
         self.devices = {platform: Xla(platform) for platform in self.platforms}
         self.arbiter = Arbiter(self.eager, self.makings, self.note)
         self.is_random = any(making.is_random for making in self.makings)
-        self._ran: tuple[Tensors, tuple[torch.Tensor, ...], float] | None = None  # inputs, what eager computed, and its seconds
+        self._ran: tuple[Tensors, tuple[torch.Tensor, ...], float] | None = None  # inputs, what eager computed, and its CPU seconds
         self._watched: tuple[Tensors, Picks, tuple[torch.Tensor, ...]] | None = None  # inputs, what eager picked, its results
         self._vectors: tuple[Tensors, Owned] | None = None  # inputs, and the vectors among eager's results
 
@@ -94,11 +94,11 @@ class Bench:
         return time.process_time() - start
 
     def run_eager(self, given: Tensors) -> tuple[tuple[torch.Tensor, ...], float]:
-        """Return what eager computes on inputs, and its seconds. The last results are kept for the same inputs (the same object)."""
+        """Return what eager computes on inputs, and its CPU seconds. The last results are kept for the same inputs (the same object)."""
         if self._ran is None or self._ran[0] is not given or self.is_random:
-            start = time.perf_counter()
+            start = time.process_time()  # not of other processes, which must not decide what is examined
             want = self.eager(given)
-            self._ran = given, want, time.perf_counter() - start
+            self._ran = given, want, time.process_time() - start
         return self._ran[1:]
 
     def reference(self, point: Point, given: Tensors, twice: bool, seed: int = 0) -> Reference:
@@ -153,7 +153,7 @@ class Bench:
         if self.makes_integers and isinstance(run, LevelRun) and any(compared[index].wrong == "values" for index in fixed):
             got, want, compared = self._replay(run, given, compared)
         settled = self.arbiter.settle(compared, given, got, want, fixed)
-        if reference.seconds < _EXAMINED_SECONDS and not self.makes_integers:  # a step of an integer is no small error
+        if reference.seconds < EXAMINED_SECONDS and not self.makes_integers:  # a step of an integer is no small error
             halves = [index for index in fixed
                       if comparison.choose_deciding(want[index].dtype, self.makings[index].narrowest) in HALVES]
             settled = self.arbiter.examine(settled, given, got, want, fixed if reference.is_close else halves)
@@ -219,6 +219,11 @@ class Bench:
                 self.note("verify_signs", self.results[index].name, f"{says}: {compared[index].detail}")
             judged[index] = found
         return judged
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether a comparison has found eigenvectors or singular vectors among the results."""
+        return self._vectors is not None and bool(self._vectors[1].groups)
 
     def vectors(self, given: Tensors) -> Owned | None:
         """Return which results on these inputs are eigenvectors or singular vectors, or None if no result of the model ever is one."""

@@ -10,9 +10,10 @@ from lowering.errors import Problem, ShapelineError
 from lowering.level import Level, Program
 from lowering.numerics import iree, libtorch
 from lowering.numerics.bench import Bench
+from lowering.numerics.bodies import Body, find_known_ints, restore_numbers
 from lowering.numerics.points import Point
 from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import Body, LevelRun, expand_types, find_known_ints, make_runner, restore_numbers
+from lowering.numerics.runner import LevelRun, expand_types, make_runner
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
 

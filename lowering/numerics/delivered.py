@@ -14,7 +14,8 @@ from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
 from lowering.ir import mlir
 from lowering.numerics import counted, packaging, promises, recorded_points
 from lowering.numerics.artifact import Artifact
-from lowering.numerics.runner import as_tensor, find_known_ints, order_arguments, restore_numbers
+from lowering.numerics.bodies import find_known_ints, restore_numbers
+from lowering.numerics.runner import as_tensor, order_arguments
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain
 from lowering.record.folder import SIGNATURE

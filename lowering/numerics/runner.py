@@ -9,24 +9,22 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.export.graph_signature import ConstantArgument
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lowering.custom import marks
 from lowering.eager import control_flow, duplicates, training, widening
 from lowering.eager.mlir_module import MlirModule
 from lowering.eager.module import restore_buffers, run_eager
-from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
-from lowering.ir import mlir, quantized_types
+from lowering.errors import LoadError, Problem, Refused, StageFailed
+from lowering.ir import quantized_types
 from lowering.level import Level, Program
 from lowering.model import Model
 from lowering.numerics import counted, integers, iree
+from lowering.numerics.bodies import Body, Hlo, Script, build_exported, build_torch
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 
 Tensors = Mapping[str, torch.Tensor]
 Run = Callable[[Tensors], tuple[torch.Tensor, ...]]
-Body = Callable[[list[torch.Tensor]], Any]  # weights and inputs in order
 
 # Levels that run: the torch dialect where IREE is installed, the others everywhere.
 RUNNABLE = (Level.EXPORTED, Level.TORCHSCRIPT, Level.TORCH, Level.STABLEHLO, Level.MHLO)
@@ -60,6 +58,12 @@ class LevelRun:
     @staticmethod
     def prepare(form: Program, build: Callable[[Program], Body]) -> LevelRun:
         return LevelRun(form, build, build(form))
+
+    def identify(self, given: Tensors) -> str | None:
+        """Return a digest of the program that runs on inputs of these shapes, without weights and inputs, or None if it has none."""
+        if not isinstance(self.body, Hlo | Script):
+            return None
+        return self.body.identify(order_arguments(self._signature, {**self.form.weights, **self.weights}, given))
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         signature = self._signature
@@ -98,9 +102,8 @@ def make_runner(program: Program, xla: Xla) -> LevelRun:
     if program.signature is None or not runs_here(program.level):
         raise ValueError(f"level {program.level.word} does not run here")
     program = expand_types(program)
-    builds: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: _make_script_runner,
-                                                      Level.TORCH: _make_torch_runner}
-    return LevelRun.prepare(program, builds.get(program.level, partial(_make_hlo_runner, xla=xla)))
+    builds: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: Script, Level.TORCH: build_torch}
+    return LevelRun.prepare(program, builds.get(program.level, partial(Hlo, xla=xla)))
 
 
 def expand_types(form: Program) -> Program:
@@ -130,79 +133,6 @@ def order_arguments(signature: Signature, weights: Tensors, given: Tensors) -> l
     if problems:
         raise Refused(problems)
     return [given[argument.name] if argument.kind == "input" else weights[argument.name] for argument in signature.arguments]
-
-
-def restore_numbers(signature: Signature, values: Sequence[torch.Tensor]) -> list[Any]:
-    """Return `values` in the signature's order, with ints where the levels of torch take ints."""
-    return [value if argument.value is None else int(value) for argument, value in zip(signature.arguments, values, strict=True)]
-
-
-def find_known_ints(signature: Signature, values: Sequence[torch.Tensor]) -> dict[int, int]:
-    """Return the ints among the arguments, by position: sizes depend on them, and XLA compiles for sizes."""
-    return {position: int(values[position]) for position, argument in enumerate(signature.arguments) if argument.value is not None}
-
-
-def build_exported(program: Program) -> Body:
-    """Return how to run an exported program on weights and inputs in the signature's order."""
-    assert program.signature is not None
-    interpreter, signature = torch.fx.Interpreter(program.ir.graph_module), program.signature
-    specs = program.ir.graph_signature.input_specs
-    kept = [result.kind not in ("constant", "state") for result in signature.results]
-
-    def run(values: list[torch.Tensor]) -> list[Any]:
-        rest = iter(restore_numbers(signature, values))
-        full = [spec.arg.value if isinstance(spec.arg, ConstantArgument) else next(rest) for spec in specs]
-        with torch.no_grad():
-            return [result for result, keep in zip(interpreter.run(*full), kept, strict=True) if keep]
-
-    return _convert_errors("exported level", run)
-
-
-def _make_script_runner(program: Program) -> Body:
-    assert program.signature is not None
-    function, signature = torch._C._create_function_from_graph("forward", program.ir), program.signature
-
-    def run(values: list[torch.Tensor]) -> Any:
-        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            result = function(*restore_numbers(signature, values))
-        return result if isinstance(result, tuple) else (result,)
-
-    return _convert_errors("torchscript level", run)
-
-
-def _make_torch_runner(program: Program) -> Body:
-    compiled = iree.Iree(program.ir if isinstance(program.ir, str) else mlir.text(_unmark(program.ir), elide=None))
-    compiled.hold(program.weights)
-    assert program.signature is not None
-    signature = program.signature
-    return lambda values: compiled.run(restore_numbers(signature, values))
-
-
-def _unmark(module: Any) -> Any:
-    """Return a module of the torch dialect without the marks of composites."""
-    copy = mlir.copy(module)
-    marks.strip_torch_dialect(copy)
-    return copy
-
-
-def _make_hlo_runner(program: Program, xla: Xla) -> Body:
-    xla.hold(program.weights)
-    assert program.signature is not None
-    text, signature = mlir.text(program.ir, elide=None), program.signature
-    return lambda values: xla.run(text, values, find_known_ints(signature, values))
-
-
-def _convert_errors(place: str, run: Body) -> Body:
-    def run_failing(values: list[torch.Tensor]) -> Any:
-        try:
-            return run(values)
-        except ShapelineError:
-            raise
-        except Exception as error:
-            last = (str(error).strip().splitlines() or ["without a message"])[-1]
-            raise StageFailed(Problem(place, f"raised {type(error).__name__}: {last}"), str(error)) from error
-
-    return run_failing
 
 
 def as_tensor(value: Any) -> torch.Tensor:

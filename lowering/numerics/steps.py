@@ -13,9 +13,10 @@ from lowering.errors import Problem, Refused
 from lowering.model import Model
 from lowering.numerics import comparison, counted
 from lowering.numerics.artifact import Artifact
+from lowering.numerics.bodies import find_known_ints
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.prompts import Names, Padding, Prompt
-from lowering.numerics.runner import Eager, Run, Tensors, find_known_ints, order_arguments
+from lowering.numerics.runner import Eager, Run, Tensors, order_arguments
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 from lowering.sizes.dims import Affine

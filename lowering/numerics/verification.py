@@ -18,7 +18,8 @@ from lowering.numerics.relations import Answers
 class LevelCheck:
     """One level at one point. failure: why it gave no results; refused: whether the program itself declined these sizes.
 
-    unsupported: whether what runs the level cannot take such a program.
+    unsupported: whether what runs the level cannot take such a program. maker: the job (`run/job`) of an earlier comparison of an equal
+    program with an equal reference on equal inputs, which was taken over.
     """
 
     seconds: float
@@ -27,6 +28,7 @@ class LevelCheck:
     refused: bool = False
     unsupported: bool = False
     log: str = ""
+    maker: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -158,7 +160,8 @@ def _describe_point(check: PointCheck) -> dict[str, Any]:
 
 
 def _describe_level(level: LevelCheck) -> dict[str, Any]:
-    return {"seconds": level.seconds, "failure": level.failure, "outputs": {
+    taken = {"maker": level.maker} if level.maker else {}
+    return {"seconds": level.seconds, "failure": level.failure, **taken, "outputs": {
         name: {"elements": compared.elements, "max_abs": compared.max_abs, "max_rel": compared.max_rel, "wrong": compared.wrong,
                "detail": compared.detail, "held_to": compared.held_to, "finite": compared.finite}
         for name, compared in level.outputs.items()

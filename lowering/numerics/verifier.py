@@ -5,56 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from lowering.eager.mlir_module import MlirModule
 from lowering.errors import ShapelineError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import comparison, counted, data_limits, relations, shape_refinement, special_values, unsuited, weight_values
+from lowering.numerics import (
+    blame,
+    comparison,
+    counted,
+    data_limits,
+    relations,
+    shape_refinement,
+    special_values,
+    takeover,
+    unsuited,
+    weight_values,
+)
 from lowering.numerics.ancestry import converts, trace_results
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
 from lowering.numerics.data_limits import Limits
 from lowering.numerics.points import OFF_MULTIPLES, Budget, Point, Space, are_all, choose_points, find_declined, list_untried
-from lowering.numerics.runner import LevelRun, Tensors, runs_here
+from lowering.numerics.runner import LevelRun, Tensors
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
+from lowering.store.digests import compute_digest
 
 _FULL = ("all",)  # every element is selected: the most that a capacity may meet
 _LOOPED_SECONDS = 0.1  # of one eager run, up to which a program with loops is compiled in the shortest time: its code is 10 times slower
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
-
-
-def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference, device: Xla,
-           weights: Tensors = MappingProxyType({})) -> str:
-    """Describe the first level of `program`, from the top of the ladder down, that is wrong on `given` and `device`.
-
-    weights: by name, in place of the program's own.
-    """
-    agrees, skipped = "eager", []
-    for form in list_forms(program):
-        if not runs_here(form.level) or not (run := bench.build_run(form, device)):
-            skipped.append(form.level.word)
-            continue
-        found = bench.check(replace(run, weights=weights), given, reference)
-        if not found.agrees:
-            unrun = f" ({', '.join(dict.fromkeys(skipped))} not run)" if skipped else ""
-            return f"first wrong level: {form.level.word}; {agrees} is right{unrun}"
-        agrees, skipped = form.level.word, []
-    return "no level is wrong when run again"
-
-
-def list_forms(program: Program) -> list[Program]:
-    """Return the forms that `program` went through below the model, first to last."""
-    forms: list[Program] = []
-    form: Program | None = program
-    while form is not None:
-        if form.level is not Level.MODEL and (not forms or forms[0].ir is not form.ir):
-            forms.insert(0, form)
-        form = form.above
-    return forms
 
 
 @dataclass(frozen=True)
@@ -91,7 +72,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     again, largest = _find_cheapest(bench.space, chosen), _find_largest(bench.space, chosen)
     optimized = next((point for point in chosen if point.kind == OFF_MULTIPLES), largest)
     for index, point in enumerate(chosen):
-        given = _draw_admitted(trial, point, bench.model.seed + index)
+        given = _draw_admitted(trial, point, _choose_seed(bench.model.seed, point.sizes))
         reference = bench.reference(point, given, twice=index == 0, seed=settings.seed)
         reference = replace(reference, is_close=point is again)
         trial.full |= counted.find_full(program.signature, reference.want, point.sizes)
@@ -160,11 +141,12 @@ class _Trial:
 
         is_quick: compile in the shortest time; what differs then is compiled and compared again. may_lose_nan: see `Xla`.
         """
-        found = {label: self._check(run, device, given, reference, is_quick, may_lose_nan) for label, (run, _, device) in self.runs.items()}
+        data = takeover.Data(self.bench, given, reference, self.weights)
+        found = {label: self._check(run, device, data, is_quick, may_lose_nan) for label, (run, _, device) in self.runs.items()}
         wrong = next((label for label, level in found.items() if not level.agrees), None)
         if wrong and not self.blame:
             self.bench.reference(point, given, twice=True)
-            self.blame = bisect(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2], self.weights)
+            self.blame = blame.find_first_wrong(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2], self.weights)
         return PointCheck(point, reference.seconds, found)
 
     def find_refused_data(self, given: Tensors) -> str:
@@ -199,14 +181,21 @@ class _Trial:
         """Whether the program has conditions on the values of its arguments."""
         return any(result.kind == "check" for result in self.bench.signature.results)
 
-    def _check(self, run: LevelRun, device: Xla, given: Tensors, reference: Reference, is_quick: bool, may_lose_nan: bool) -> LevelCheck:
-        device.is_quick, device.may_lose_nan = is_quick, is_quick and may_lose_nan
+    def _check(self, run: LevelRun, device: Xla, data: takeover.Data, is_quick: bool, may_lose_nan: bool) -> LevelCheck:
         run = replace(run, weights=self.weights)
+
+        def compare() -> LevelCheck:
+            checked = self.bench.check(run, data.given, data.reference)
+            if not checked.agrees and is_quick and not checked.refused:
+                device.is_quick = device.may_lose_nan = False
+                checked = self.bench.check(run, data.given, data.reference)
+            return checked
+
+        device.is_quick, device.may_lose_nan = is_quick, is_quick and may_lose_nan
         try:
-            checked = self.bench.check(run, given, reference)
+            return takeover.check(data, run, compare)
         finally:
             device.is_quick = device.may_lose_nan = False
-        return checked if checked.agrees or not is_quick or checked.refused else self.bench.check(run, given, reference)
 
 
 def is_long_loop(text: str, reference: Reference) -> bool:
@@ -247,6 +236,11 @@ def _draw_admitted(trial: _Trial, point: Point, seed: int) -> Tensors:
             break
         trial.bench.note("data_refused", str(point), reason)
     return given
+
+
+def _choose_seed(seed: int, sizes: Mapping[str, int]) -> int:
+    """Return the seed of the inputs at a point, which depends on its sizes alone: jobs that share a point share its inputs."""
+    return seed + int(compute_digest(dict(sizes))[:7], 16)
 
 
 def _find_cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:

@@ -14,34 +14,18 @@ import torch
 
 from lowering import types
 from lowering.custom import bridge, segments
-from lowering.errors import Problem, StageFailed, Unsupported
+from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
-from lowering.numerics import orientation
+from lowering.numerics import compilation
+from lowering.numerics.compilation import Plan
 from lowering.numerics.shape_refinement import context, refine
 from lowering.store import executables
-from lowering.store.executables import Executables
+from lowering.store.sealed import Sealed
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
 
 PLATFORMS = ("cpu", "gpu")
 _KEPT = 4  # executables: those of the levels at one point
-
-# What a compiler may do for speed and a comparison must not see: max(NaN, 1) = 1 (YNN does so in a maximum fused with a reduction, so it
-# gets products alone), and bf16 kept in f32 between ops.
-_STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_allow_excess_precision": False,
-           "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-
-# For programs that run once: compiling costs half of the time.
-UNOPTIMIZED = MappingProxyType({"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1})
-
-# What takes a quarter of the time of a compilation for the CPU and makes the code slow: for a few small runs. Only programs of the usual
-# element types and ops are compiled so: the rest goes XLA's usual way.
-_QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1, "xla_cpu_use_fusion_emitters": False}
-# With these, XLA's library of kernels does the reductions too, in half of the time; they lose NaN as above.
-_REDUCED = {**_QUICK, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
-_PLAIN_TYPES = frozenset({"f32", "f64", "i1", "i32", "i64", "ui32", "ui64"})
-_NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
-    "custom_call", "fft", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite"))
 
 @cache
 def list_platforms() -> tuple[str, ...]:
@@ -76,6 +60,8 @@ class Xla:
     may_lose_nan: bool = False
     _held: dict[int, tuple[torch.Tensor, Any]] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
+    _refined: dict[Any, bytes] = field(default_factory=dict)
+    _planned: dict[Any, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.platform not in list_platforms():
@@ -125,40 +111,59 @@ class Xla:
 
     def prepare(self, module: str | bytes, arguments: Sequence[torch.Tensor], values: Mapping[int, int] = MappingProxyType({})) -> Any:
         """Return the executable of `module` for the shapes of `arguments`: one of the last few, or a new one."""
-        shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments)
-        key = (module, shapes, tuple(sorted(values.items())), self.is_quick, self.may_lose_nan)
-        executable = self._compiled.pop(key, None) or self.compile(refine(module, shapes, values))
-        self._compiled[key] = executable
-        if len(self._compiled) > _KEPT:
-            del self._compiled[next(iter(self._compiled))]
+        key = self._describe(module, arguments, values)
+        executable = self._compiled.pop(key, None) or self.compile(self._refine(key))
+        _keep_last(self._compiled, key, executable)
         return executable
+
+    def identify(self, module: str | bytes, arguments: Sequence[torch.Tensor],
+                 values: Mapping[int, int] = MappingProxyType({})) -> str | None:
+        """Return a digest of all that `run` runs: the program at these shapes, the compiler, its options, and the processor.
+
+        Return None where it may run more than that: ops outside of XLA, or on a GPU. Raises Refused and StageFailed, see `refine`.
+        """
+        if self.platform != "cpu" or bridge.may_call(module):
+            return None
+        return self._plan(self._refine(self._describe(module, arguments, values))).key
+
+    def _describe(self, module: str | bytes, arguments: Sequence[torch.Tensor], values: Mapping[int, int]) -> tuple[Any, ...]:
+        shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments)
+        return module, shapes, tuple(sorted(values.items())), self.is_quick, self.may_lose_nan
+
+    def _refine(self, key: tuple[Any, ...]) -> bytes:
+        """Return the static module of a description: one of the last few, or a new one."""
+        module, shapes, values, *_ = key
+        static = self._refined.pop(key[:3], None) or refine(module, shapes, dict(values))
+        _keep_last(self._refined, key[:3], static)
+        return static
+
+    def _plan(self, static: bytes) -> Plan:
+        """Return how a static module is compiled: one of the last few plans, or a new one."""
+        key = static, self.is_quick, self.may_lose_nan
+        plan = self._planned.pop(key, None) or compilation.plan(static, self.platform, _find_device(self.platform).client.platform_version,
+                                                                self.options, self.is_strict, self.is_quick, self.may_lose_nan)
+        _keep_last(self._planned, key, plan)
+        return plan
 
     def compile(self, static: bytes) -> Any:
         """Compile a static StableHLO module to a loaded executable."""
         from jaxlib import xla_client
 
-        quick: Mapping[str, Any] = {}
-        if self.is_quick and self.platform == "cpu" and _is_plain(static):
-            quick = _REDUCED if self.may_lose_nan else _QUICK
-        given = {**self.options, **(_STRICT if self.is_strict else {}), **quick}
+        plan, device = self._plan(static), _find_device(self.platform)
         options = xla_client.CompileOptions()
-        options.env_option_overrides = list(given.items())
-        device = _find_device(self.platform)
-        has_handlers = bridge.may_call(static)
-        if has_handlers:
+        options.env_option_overrides = list(plan.options.items())
+        if plan.has_handlers:
             bridge.serve(mlir.parse(static, context()), self.platform)
-        precise = _prepare_products(static, self.platform == "cpu" and not quick)
         devices = xla_client.DeviceList((device,))
-        build = partial(device.client.compile_and_load, precise, devices, options)
-        kept = None if has_handlers or self.platform != "cpu" else executables.find_folder()  # a process registers its own handlers
+        build = partial(device.client.compile_and_load, plan.program, devices, options)
+        kept = None if plan.has_handlers or self.platform != "cpu" else executables.find_folder()  # a process registers its own handlers
         try:
             if kept is None:
                 return build()
-            key = executables.compute_key(precise, device.client.platform_version, given)
             load = partial(device.client.deserialize_executable, executable_devices=devices, compile_options=options)
-            return _find_or_build(kept, key, load, build)
+            return _find_or_build(kept, plan.key, load, build)
         except Exception as error:  # noqa: BLE001
-            if quick:
+            if plan.is_quick:
                 return replace(self, is_quick=False).compile(static)
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot compile: {str(error).splitlines()[0]}"), str(error)) from None
 
@@ -202,7 +207,14 @@ class Xla:
         return _jax.batched_device_put(ShapedArray(value.shape, value.dtype), _place_on(self.platform), [value], [device], enable_x64=True)
 
 
-def _find_or_build(kept: Executables, key: str, load: Callable[[bytes], Any], build: Callable[[], Any]) -> Any:
+def _keep_last(held: dict[Any, Any], key: Any, value: Any) -> None:
+    """Add a value that is used now, and leave out the one that was not used for the longest time where there are too many."""
+    held[key] = value
+    if len(held) > _KEPT:
+        del held[next(iter(held))]
+
+
+def _find_or_build(kept: Sealed, key: str, load: Callable[[bytes], Any], build: Callable[[], Any]) -> Any:
     """Return the executable kept under `key`, or build it and keep it."""
     if (serialized := kept.find(key)) is not None:
         with suppress(Exception):  # another jaxlib wrote it, or none that can be read: it is built again
@@ -237,37 +249,3 @@ def to_tensor(array: Any) -> torch.Tensor:
     if array.dtype.kind == "V":  # ml_dtypes'
         array = array.view("uint8" if array.dtype.itemsize == 1 else "int16")
     return torch.from_numpy(array).view(dtype)
-
-
-def _is_plain(static: bytes) -> bool:
-    """Return whether a static module holds nothing but the most usual ops and element types."""
-    from jaxlib.mlir import ir
-
-    with context(), ir.Location.unknown():
-        module = ir.Module.parse(static)
-        operations = list(mlir.walk_operations(module))
-        types_ = {str(result.type) for operation in operations for result in operation.results}
-        found = {text.removesuffix(">").rpartition("<")[2].rpartition("x")[2] for text in types_}
-        return found <= _PLAIN_TYPES and all(operation.name not in _NOT_PLAIN for operation in operations)
-
-
-def _prepare_products(static: bytes, is_oriented: bool) -> bytes:
-    """Set every dot and convolution of a static module to full precision: a GPU's default rounds f32 operands to TF32.
-
-    is_oriented: whether to exchange operands of dots too (see `orientation`).
-    """
-    from jaxlib.mlir import ir
-
-    with context(), ir.Location.unknown():
-        module = ir.Module.parse(static)
-        if foreign := bridge.list_foreign(module):
-            cause = "is neither the lowering's own nor a PyTorch op, so it is not run"
-            raise Unsupported([Problem(f"custom call '{target}'", cause) for target in foreign])
-        if is_oriented:
-            orientation.orient(module)
-        highest = ir.Attribute.parse("[#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]")
-
-        for operation in mlir.walk_operations(module):
-            if operation.name in ("stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"):
-                operation.attributes["precision_config"] = highest
-        return mlir.to_bytecode(module)

@@ -12,6 +12,7 @@ from lowering.store.digests import compute_digest
 WORDS = {"input": "the input changed", "weights": "the weights changed", "levels": "a level above changed",
          "twin": "a stage that lowers the twin changed"}
 SCHEMA = 3  # of the parts, and of the format of saved levels; raise it when either changes
+ENDS = ("min", "max")  # of a symbol's range
 MODEL = "model"  # the input of a first stage; its dependencies are in the part `model`
 
 
@@ -31,6 +32,13 @@ def describe_model(model: Mapping[str, Any], read: Iterable[str] = (), environme
                                            if isinstance(library, Mapping) and library.get("module")]
     return {"declared": dict(model), "source": provenance.digest_sources(*code), "tools": provenance.list_versions(*code),
             "files": provenance.digest_named_files(model), "read": tracking.digest(read, environment or {})}
+
+
+def drop_ranges(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model that `describe_model` describes, without the ends of the ranges of its symbols."""
+    declared = model["declared"]
+    symbols = {name: {part: value for part, value in symbol.items() if part not in ENDS} for name, symbol in declared["symbols"].items()}
+    return {**model, "declared": {**declared, "symbols": symbols}}
 
 
 def describe_interface(model: Mapping[str, Any]) -> dict[str, Any]:

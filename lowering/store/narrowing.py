@@ -12,13 +12,13 @@ from lowering import files, tracking
 from lowering.model import Model
 from lowering.plain import from_plain, to_plain
 from lowering.sizes.ranges import Range
+from lowering.store import keys
 from lowering.store.digests import compute_digest
 from lowering.store.entries import Entry, Store
 from lowering.symbols.narrowing import Narrowing, Separate, Sharing, drop_times
 from lowering.symbols.schema import SymbolRecord
 
 FAMILIES = "families"  # kind of notes: the stored results of a model by ranges
-_ENDS = ("min", "max")
 _MOST = 32  # results that a family remembers
 _ORDERS = ("<", ">", "!=")  # a guard on a range
 
@@ -146,7 +146,7 @@ def _narrow_events(said: list[Any], record: SymbolRecord, narrowed: SymbolRecord
 
 def _describe_change(wide: Model, narrow: Model) -> Iterator[str]:
     for name, symbol in narrow.symbols.items():
-        for end in _ENDS:
+        for end in keys.ENDS:
             before, after = getattr(wide.symbols[name], end), getattr(symbol, end)
             if before != after:
                 yield f"{name}.{end}: {before} -> {after}"
@@ -154,15 +154,12 @@ def _describe_change(wide: Model, narrow: Model) -> Iterator[str]:
 
 def _name_family(parts: Mapping[str, Any]) -> str:
     """Return the digest of the parts without what the members of a family may differ in."""
-    declared = parts["model"]["declared"]
-    symbols = {name: {end: value for end, value in symbol.items() if end not in _ENDS} for name, symbol in declared["symbols"].items()}
     stage = {option: value for option, value in parts["stage"].items() if option != "share"}
-    model = {**parts["model"], "declared": {**declared, "symbols": symbols}, "read": {}}
-    return compute_digest({**parts, "stage": stage, "model": model})
+    return compute_digest({**parts, "stage": stage, "model": {**keys.drop_ranges(parts["model"]), "read": {}}})
 
 
 def _read_ranges(parts: Mapping[str, Any]) -> Ranges:
-    return {name: [symbol.get(end) for end in _ENDS] for name, symbol in parts["model"]["declared"]["symbols"].items()}
+    return {name: [symbol.get(end) for end in keys.ENDS] for name, symbol in parts["model"]["declared"]["symbols"].items()}
 
 
 def _contains(wide: Ranges, narrow: Ranges) -> bool:

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import platform
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -22,6 +21,7 @@ from typing import Any
 from lowering import environments
 from lowering.custom.sources import SUFFIXES, add_headers
 from lowering.store import memory
+from lowering.store.stamps import Stamps
 from lowering.tracking import INSTALLED
 
 OWN = Path(__file__).resolve().parents[1]
@@ -30,9 +30,9 @@ NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
 MOST_FILES = 1000  # of a folder that a model names
 UNTRACKED = "untracked"  # in place of a digest
 IMPORTS, DISTRIBUTIONS = "imports", "distributions"  # kinds of facts that processes remember
-FRESH = 5.0  # seconds for which results of reading the disk are cached
 DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that may affect its behaviour
 _loaded: dict[Path, str] = {}  # digests of the files of modules that were loaded when `freeze_loaded` was called
+stamps = Stamps()  # of the own files and folders that were looked at: while they are the same, so is what follows from them
 _frozen: dict[str, object] = {}  # by name, the specs of those modules: a reloaded module has a different spec
 
 
@@ -40,7 +40,7 @@ def freeze_all() -> None:
     """Record the source of every stage and every loaded module, for all processes that are forked from this one."""
     freeze_loaded()
     stages = [f"{OWN.name}.stages.{file.stem}" for file in (OWN / "stages").glob("*.py")]
-    _find_provenance(tuple(stages), 0)  # cached, so that forked processes need not read it again
+    _find_provenance(tuple(stages), stamps.count_changes())  # cached, so that forked processes need not read it again
 
 
 def freeze_loaded() -> None:
@@ -53,7 +53,10 @@ def freeze_loaded() -> None:
         _frozen[name] = spec
         path = Path(file).resolve()
         if _is_own(path) and path.is_file():
-            _loaded[path] = _compute_digest(path.read_bytes())
+            digest = _compute_digest(path.read_bytes())
+            if _loaded.setdefault(path, digest) != digest:  # it was loaded again
+                _loaded[path] = digest
+                stamps.renew()
 
 
 def digest_sources(*names: str) -> dict[str, str]:
@@ -61,17 +64,17 @@ def digest_sources(*names: str) -> dict[str, str]:
 
     Excludes installed packages (see `list_versions`).
     """
-    return _find_provenance(names, int(time.monotonic() // FRESH))[0]
+    return _find_provenance(names, stamps.count_changes())[0]
 
 
 def list_versions(*names: str) -> dict[str, str]:
     """Return the version of Python and of every installed package that the modules `names` import, directly or not."""
-    return _find_provenance(names, int(time.monotonic() // FRESH))[1]
+    return _find_provenance(names, stamps.count_changes())[1]
 
 
 @lru_cache(maxsize=256)
-def _find_provenance(names: tuple[str, ...], tick: int) -> tuple[dict[str, str], dict[str, str]]:
-    files, outside = _follow_imports(names, tick)
+def _find_provenance(names: tuple[str, ...], generation: int) -> tuple[dict[str, str], dict[str, str]]:
+    files, outside = _follow_imports(names, generation)
     digests = {_shorten_path(file): _loaded.get(file) or _compute_file_digest(file, *_read_stamp(file)) for file in sorted(files)}
     return digests, _read_versions(outside)
 
@@ -132,7 +135,7 @@ def describe_devices(environment: Mapping[str, str]) -> dict[str, Any]:
     return {"gpus": sorted(models)}
 
 
-def _follow_imports(names: Iterable[str], tick: int) -> tuple[set[Path], set[str]]:
+def _follow_imports(names: Iterable[str], generation: int) -> tuple[set[Path], set[str]]:
     """Return the own files, and the top-level names of all other modules, that importing `names` may reach."""
     files: set[Path] = set()
     outside: set[str] = set()
@@ -140,7 +143,7 @@ def _follow_imports(names: Iterable[str], tick: int) -> tuple[set[Path], set[str
     seen = set(waiting)
     while waiting:
         name = waiting.pop()
-        found = _resolve(name, tick)
+        found = _resolve(name, generation)
         if not found:
             outside.add(name.partition(".")[0])
         for file in found - files:
@@ -154,13 +157,16 @@ def _follow_imports(names: Iterable[str], tick: int) -> tuple[set[Path], set[str
 
 
 @lru_cache(maxsize=16384)
-def _resolve(name: str, _tick: int) -> frozenset[Path]:
+def _resolve(name: str, _generation: int) -> frozenset[Path]:
     """Return the own files that importing the dotted `name` runs: its packages and its module. Trailing attributes are ignored."""
     parts = name.split(".")
     folders = _locate_top_level(parts[0])
     found: set[Path] = set()
     for depth, part in enumerate(parts):
         places = [place for folder in folders for place in ((folder / part) if depth else folder,)]
+        for folder in folders:
+            if _is_own(folder):
+                stamps.read(folder)
         files = [file for place in places for file in (place / "__init__.py", place.with_name(place.name + ".py")) if file.is_file()]
         if not files and not any(place.is_dir() for place in places):
             break
@@ -232,8 +238,9 @@ def _shorten_path(file: Path) -> str:
 
 
 def _read_stamp(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_mtime_ns, status.st_size
+    if (stamp := stamps.read(file)) is None:
+        raise FileNotFoundError(file)
+    return stamp
 
 
 @cache

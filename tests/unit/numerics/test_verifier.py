@@ -15,7 +15,7 @@ from lowering.errors import LoadError, Mismatch, Refused, StageFailed, Unsupport
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol, Tolerance
-from lowering.numerics import runner, verifier, xla
+from lowering.numerics import blame, runner, xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.verify import Verified, Verify
@@ -246,4 +246,4 @@ def test_mlir_text_of_a_level_is_whole(cpu: xla.Xla) -> None:
 
 
 def test_the_ladder_lists_forms_once() -> None:
-    assert [form.level for form in verifier.list_forms(program())] == list(Level)[1:]
+    assert [form.level for form in blame.list_forms(program())] == list(Level)[1:]

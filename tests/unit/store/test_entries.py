@@ -176,7 +176,7 @@ with open(mine.__file__, "a") as file:
 if len(sys.argv) > 1:
     import importlib; importlib.reload(mine); job = changed(toys.job(), script=mine.Mine())
 from lowering.store import provenance
-provenance._find_provenance.cache_clear()  # what it has read holds for some seconds
+provenance.stamps.look()  # as it does every few seconds
 print(cache(run(job, Path("second"), Path("store"))))
 """
     for again, expected in (([], "hit"), (["reloaded"], "miss")):

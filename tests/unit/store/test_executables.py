@@ -11,7 +11,7 @@ import torch
 
 from lowering.numerics.xla import Xla
 from lowering.store import executables
-from lowering.store.executables import Executables
+from lowering.store.sealed import Sealed
 
 PROGRAM = "func.func @main(%x: tensor<?xf32>) -> tensor<?xf32> {{ %0 = stablehlo.{op} %x, %x : tensor<?xf32>  return %0 : tensor<?xf32> }}"
 
@@ -46,7 +46,7 @@ def test_a_program_is_compiled_once_for_all_jobs(folder: Path) -> None:
     lambda file: (file.rename(file.with_suffix(".other")), file.symlink_to(file.with_suffix(".other"))),
 ])  # fmt: skip
 def test_what_others_could_have_written_or_is_damaged_is_compiled_again(folder: Path, spoil: Callable[[Path], object]) -> None:
-    held = Executables(folder)
+    held = Sealed(folder)
     key = executables.compute_key(b"program", "compiler", {})
     held.put(key, b"code")
     assert held.find(key) == b"code"
@@ -60,13 +60,13 @@ def test_what_the_compiler_cannot_load_is_compiled_again(folder: Path) -> None:
     with executables.keep():
         assert compute("add") == [6]
         (path,) = folder.glob("*/*")
-        Executables(folder).put(path.name, b"of another release")
+        Sealed(folder).put(path.name, b"of another release")
         assert compute("add") == [6]
-        assert Executables(folder).find(path.name) != b"of another release"
+        assert Sealed(folder).find(path.name) != b"of another release"
 
 
 def test_the_least_recently_used_are_removed(folder: Path) -> None:
-    held = Executables(folder)
+    held = Sealed(folder)
     keys = [executables.compute_key(bytes([number]), "compiler", {}) for number in range(3)]
     for age, key in enumerate(keys):
         held.put(key, bytes(100))

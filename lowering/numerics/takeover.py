@@ -1,0 +1,77 @@
+"""Comparisons that are taken over from an earlier one of an equal program with an equal reference on equal inputs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from lowering import types
+from lowering.errors import ShapelineError
+from lowering.numerics.bench import EXAMINED_SECONDS, Bench, Reference
+from lowering.numerics.runner import LevelRun, Tensors
+from lowering.numerics.verification import LevelCheck
+from lowering.numerics.xla import to_numpy
+from lowering.plain import from_plain, to_plain
+from lowering.store import verdicts
+
+
+class Data:
+    """Inputs, weights in place of the module's own, and the reference of one comparison, of which several levels have the digest."""
+
+    def __init__(self, bench: Bench, given: Tensors, reference: Reference, weights: Tensors) -> None:
+        self.bench, self.given, self.reference, self.weights = bench, given, reference, weights
+
+    @cached_property
+    def parts(self) -> list[bytes]:
+        """All that a comparison depends on beside the program, the model, and the options of the stage."""
+        made = [[types.dtype_name(making.narrowest) if making.narrowest else None, making.is_random] for making in self.bench.makings]
+        # results that take longer are not examined
+        settings = [made, to_plain(self.bench.signature.returned), to_plain(self.bench.signature.arguments), self.reference.is_close,
+                    self.reference.seconds < EXAMINED_SECONDS]
+        return [json.dumps(settings).encode(), *_read(self.given), *_read(self.weights), *_read_all(self.reference.want)]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether nothing that a comparison does depends on earlier ones, or on random numbers."""
+        return not (self.bench.is_random or self.bench.makes_integers or self.bench.has_vectors or self.reference.runs)
+
+
+def check(data: Data, run: LevelRun, compare: Callable[[], LevelCheck]) -> LevelCheck:
+    """Return the verdict of an earlier equal comparison, or that of `compare`, which later ones take over if all results agree."""
+    held, start = verdicts.current(), time.perf_counter()
+    key = _compute_key(held, data, run) if held is not None and data.is_fixed else None
+    if held is None or key is None:
+        return compare()
+    if (found := held.find(key)) is not None:
+        data.bench.noted += [(code, place, message) for code, place, message in found["noted"]]
+        return replace(from_plain(LevelCheck, found["check"]), seconds=time.perf_counter() - start, maker=found["maker"])
+    before = len(data.bench.noted)
+    checked = compare()
+    if checked.agrees and data.is_fixed:
+        held.put(key, {"check": to_plain(checked), "noted": data.bench.noted[before:]})
+    return checked
+
+
+def _compute_key(held: verdicts.Verdicts, data: Data, run: LevelRun) -> str | None:
+    try:
+        program = run.identify(data.bench.select_inputs(data.given))
+    except ShapelineError:  # the comparison reports it
+        return None
+    return None if program is None else held.compute_key([run.form.level.word.encode(), program.encode(), *data.parts])
+
+
+def _read(tensors: Mapping[str, torch.Tensor]) -> Iterator[bytes]:
+    yield json.dumps(list(tensors)).encode()
+    yield from _read_all(list(tensors.values()))
+
+
+def _read_all(tensors: Sequence[torch.Tensor]) -> Iterator[Any]:
+    for tensor in tensors:
+        yield json.dumps([types.dtype_name(tensor.dtype), list(tensor.shape)]).encode()
+        yield to_numpy(tensor).tobytes()

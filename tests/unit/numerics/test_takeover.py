@@ -1,0 +1,77 @@
+"""Verdicts are taken over from an earlier comparison only where nothing that could change them differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lowering.errors import Mismatch
+from lowering.model import Symbol
+from lowering.numerics import verifier
+from lowering.plain import to_plain
+from lowering.stages.verify import Verify
+from lowering.store import executables, verdicts
+from tests.toys import Heard
+from tests.unit.models.scaled_model import MODEL, hlo, program
+
+pytestmark = pytest.mark.usefixtures("without_iree")
+
+PARTS = {"stage": {"seed": 0}, "input": "program", "levels": [], "weights": "a", "devices": {}, "source": {"lowering/x.py": "a"},
+         "model": {"declared": to_plain(MODEL), "source": {"mine.py": "a"}}}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path))
+
+
+def verify(parts: Mapping[str, Any] | None, **planted: Any) -> dict[str, list[str]]:
+    """Verify the model's program, and return the maker of each comparison by the sizes of its point, or the kind of its values."""
+    heard = Heard()
+    with executables.keep(), verdicts.keep(parts, "run/job"):
+        Verify(points=3, platforms=("cpu",)).apply(program(**planted), heard)
+    found = heard.reports["verify"]
+    return {f"{point['sizes']} {point['note']}": [level.get("maker", "") for level in point["levels"].values()]
+            for point in (*found["points"], *found["special"])}
+
+
+def test_equal_comparisons_are_taken_over_and_the_record_says_from_whom() -> None:
+    first, again = verify(PARTS), verify(PARTS)
+    assert not any(maker for makers in first.values() for maker in makers)
+    assert again == {key: ["run/job", "run/job"] for key in first}
+
+
+def test_ranges_and_the_levels_above_do_not_matter_where_the_program_that_runs_is_equal() -> None:
+    verify(PARTS)
+    narrow = to_plain(replace(MODEL, symbols={"batch": Symbol(1, 32)}))
+    other = {**PARTS, "input": "another", "levels": ["another"], "model": {**PARTS["model"], "declared": narrow}}  # type: ignore[dict-item]
+    assert set(map(tuple, verify(other).values())) == {("run/job", "run/job")}
+
+
+@pytest.mark.parametrize("other", [
+    None, {**PARTS, "weights": "b"}, {**PARTS, "stage": {"seed": 1}}, {**PARTS, "source": {"lowering/x.py": "b"}},
+    {**PARTS, "devices": {"gpus": ["g"]}}, {**PARTS, "model": {"declared": to_plain(MODEL), "source": {"mine.py": "b"}}},
+    {name: part for name, part in PARTS.items() if name != "weights"},
+])  # fmt: skip
+def test_nothing_is_taken_over_by_other_weights_options_or_code(other: Mapping[str, Any] | None) -> None:
+    verify(PARTS)
+    assert not any(maker for makers in verify(other).values() for maker in makers)
+
+
+def test_an_error_is_found_again_and_beside_verdicts_of_the_right_program() -> None:
+    verify(PARTS)
+    for _ in range(2):
+        with pytest.raises(Mismatch, match="first wrong level: mhlo"):
+            verify(PARTS, mhlo=hlo("mhlo", relu="add"))
+    with pytest.raises(Mismatch, match="first wrong level: torchscript"):
+        verify(PARTS, factor=3)
+
+
+def test_nothing_is_taken_over_on_other_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    verify(PARTS)
+    monkeypatch.setattr(verifier, "_choose_seed", lambda seed, sizes: seed + 1)
+    assert not any(maker for makers in verify(PARTS).values() for maker in makers)
