@@ -13,7 +13,7 @@ from lowering.level import Level, Program
 
 
 class Rung(Protocol):
-    """The part of a stage that a ladder is checked by: the level it takes and the level it gives."""
+    """The levels of a stage, by which a ladder of stages is checked: the one it takes and the one it gives."""
 
     @property
     def source(self) -> Level: ...

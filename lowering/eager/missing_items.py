@@ -81,7 +81,7 @@ def _list_structures(arguments: Mapping[str, Any], model: Model) -> Iterator[tup
 
 
 def _walk(value: Any, tree: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """tree: the declaration of `value`, which names the fields of an object."""
+    """Yield each mapping and list in `value` with its place. tree: the declaration of `value`, which names the fields of an object."""
     if isinstance(tree, Construction):
         for name, field in tree.fields.items():
             yield from _walk(getattr(value, name, None), field, f"{place}.{name}")

@@ -1,4 +1,4 @@
-"""What a static program costs: the products of elements in its dots and convolutions. A ragged dot multiplies each row once."""
+"""The cost of a static program: the products of elements in its dots and convolutions. A ragged dot multiplies each row once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each result of an exported program is made: the narrowest float on its way, and whether it descends from random numbers."""
+"""The computation of each result of an exported program: the narrowest float on its way, and whether it descends from random numbers."""
 
 from __future__ import annotations
 

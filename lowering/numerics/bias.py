@@ -1,4 +1,4 @@
-"""Whether a result of halves was cut off instead of rounded: rounding to nearest errs up as often as down."""
+"""A test of whether a result of halves was truncated instead of rounded: rounding to nearest errs up as often as down."""
 
 from __future__ import annotations
 

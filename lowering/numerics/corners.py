@@ -1,4 +1,4 @@
-"""Which classes of sizes a set of points covers, and the points that cover most of what is left."""
+"""The classes of sizes that a set of points covers, and the points that cover most of the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a quantized or converted model is from its float form: a figure of the record, not a judgement."""
+"""The distance of a quantized or converted model from its float form: a figure of the record, not a judgement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far rounding in each op's own dtype takes a result: eager runs again, and every op is off by about as much as it may round."""
+"""The effect of rounding in each op's own dtype on a result: eager runs again, and every op errs by about as much as it may round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far honest rounding takes each element of a result: a float64 run in which every op errs as an op of a narrower float may."""
+"""The effect of honest rounding on each element of a result: a float64 run in which every op errs as an op of a narrower float may."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class _Double(Eager):
 
 
 class _Widened(Eager):
-    """As _Double, with no copy of the weights but where the module does what only a copy can."""
+    """Runs in float64 as _Double does, and copies the weights only if the module cannot run without a copy."""
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         lean = _Double(self.model, widening.copy_sharing_parameters(self.module, self.model), self.signature)

@@ -1,4 +1,4 @@
-"""Whether the levels of a program compute what eager does, at shape points over its ranges, and which is the first that does not."""
+"""Compare the levels of a program with eager at shape points over its ranges, and find the first level that differs."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Separate(Exception):
 
 @dataclass(frozen=True)
 class Sharing:
-    """What an export tells about exports of narrower ranges.
+    """The facts of an export that decide whether exports of narrower ranges can share it.
 
     obstacle: why they must be separate; empty if the rest decides. open: the questions on sizes that its ranges left open, in torch's
     symbols. branches: conditions that the model's code branches on, each with declared sizes that break it, at which the program was
@@ -56,7 +56,7 @@ class _Dim:
     affine: Affine | None = None
 
     def list_lowers(self, bound: Bound) -> list[int]:
-        """The lower bounds that torch can give: the declared one, and those of a trace that takes no size below 2."""
+        """Return the lower bounds that torch can give: the declared one, and those of a trace that takes no size below 2."""
         count, _ = bound.counts
         return [self._compute(bound, count), max(_TRACED, self._compute(bound, count)), self._compute(bound, max(_TRACED, count))]
 
@@ -89,7 +89,7 @@ class Narrowing:
         return Range(lower.pop(), upper.pop())
 
     def narrow_constraint(self, expr: str, span: Range) -> Range:
-        """The same for a symbol of the program, or the expression that replaced one."""
+        """Return the narrow range of a symbol of the program, or of the expression that replaced one, whose wide range is `span`."""
         names = [expr] if expr in self.entries else [entry.name for entry in self.record.symbols if entry.became == expr]
         found = {self.narrow_range(name, span) for name in names}
         if len(found) != 1:

@@ -28,7 +28,7 @@ def _ints(name: str) -> Rule:
 
 
 def _make_comparison(predicate: int) -> Rule:
-    """predicate: arith's number of an ordered comparison, or of `une`."""
+    """Return the rule of a comparison. predicate: arith's number of an ordered comparison, or of `une`."""
 
     def apply(call: Call) -> Sequence[ir.Value]:
         return [_compare(call, predicate, call.real(0), call.real(1))]

@@ -1,4 +1,4 @@
-"""How each op carries the counts of its dims: one rule per op, or per kind of op."""
+"""Rules by which ops carry the counts of their dims: one per op, or per kind of op."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _constrain(call: Call, size: Any, *, min: int | None = None, max: int | None
 
 @ROWS.register("_assert_tensor_metadata")
 def _ignore(call: Call, *_: Any, **__: Any) -> None:
-    """Tracing has checked it."""
+    """Drop the op: tracing has checked it."""
 
 
 def _shorten(text: str) -> str:

@@ -228,7 +228,7 @@ def _repeat(call: Call, tensor: Any, repeats: Sequence[Any]) -> Tensor:
 
 @ROWS.register("diagonal.default")
 def _diagonal(call: Call, tensor: Counted, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of the padded tensor begins with that of the true one, which is the shorter."""
+    """Take the diagonal of the padded tensor up to the true length: it begins with that of the true tensor."""
     length = call.lengths()[-1]
     found = tensor.data.diagonal(offset, dim1, dim2)
     return take(found, -1, torch.arange(length))

@@ -202,7 +202,7 @@ def _reduce_window(op: Any, known: Known) -> Shape | None:
 
 
 def _windows(op: Any, count: int, lhs: str, rhs: str) -> list[tuple[int, int, int, int, int]]:
-    """(stride, padding low, high, base dilation, window dilation) of each spatial dim."""
+    """Return (stride, padding low, padding high, base dilation, window dilation) of each spatial dim."""
 
     def values(name: str, default: int) -> list[int]:
         return integers(op, name) if name in op.attributes else [default] * count

@@ -64,7 +64,7 @@ def narrow(op: Any, rewrite: Rewrite) -> Any | None:
 
 
 def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
-    """(B, M, K) x broadcast(K, N): the right operand is the same in every batch, so the batch dims are plain dims of the left one."""
+    """Replace (B, M, K) x broadcast(K, N), where the right operand is the same in every batch, by (B, M, K) x (K, N)."""
     left, right = op.operands
     numbers = Numbers.read(op)
     if not numbers.right_batch or not _is(right, "stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim"):
@@ -82,8 +82,7 @@ def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
 
 
 def _without_repetition(op: Any, rewrite: Rewrite) -> Any | None:
-    """(B, G, M, K) x broadcast of (B, K, N) to (B, G, K, N): the right operand is the same in every group, so G is a plain dim of the left
-    one.
+    """Replace (B, G, M, K) x broadcast of (B, K, N) to (B, G, K, N) by (B, G, M, K) x (B, K, N), where G is a plain dim.
 
     Heads that share a key and a value are such groups.
     """
@@ -109,8 +108,9 @@ def _without_repetition(op: Any, rewrite: Rewrite) -> Any | None:
 
 
 def _groups_apart(op: Any, rewrite: Rewrite) -> None:
-    """(B*G, M, K) x (B*G, K, N), the right one reshaped from a broadcast to (B, G, K, N): dot over the dims of the broadcast, and reshape
-    the result instead.
+    """Replace (B*G, M, K) x (B*G, K, N), whose right operand is reshaped from a broadcast to (B, G, K, N).
+
+    The new dot is over the dims of the broadcast, and its result is reshaped.
     """
     numbers = Numbers.read(op)
     left, right = op.operands
@@ -157,7 +157,7 @@ def _in_place(value: Any, batch: tuple[int, ...], contracting: tuple[int, ...]) 
 
 
 def _unmerge_rows(op: Any, rewrite: Rewrite) -> None:
-    """(B*S, K) x (K, N) with rows merged from (B, S): the product of what was merged, and its rows merged then."""
+    """Replace (B*S, K) x (K, N), whose rows were merged from (B, S), by (B, S, K) x (K, N), and merge the rows of the result."""
     left, right = op.operands
     numbers = Numbers.read(op)
     if not _is(left, *RESHAPES) or numbers.left_batch:
@@ -181,7 +181,7 @@ def _unmerge_rows(op: Any, rewrite: Rewrite) -> None:
 
 
 def _unmerge_batch(op: Any, rewrite: Rewrite) -> None:
-    """(B*H, M, K) x (B*H, K, N), both reshaped from (B, H, ...): dot over the two batch dims, and reshape the result instead."""
+    """Replace (B*H, M, K) x (B*H, K, N), both reshaped from (B, H, ...), by a dot over the two batch dims, and reshape its result."""
     numbers = Numbers.read(op)
     left, right = sources = [_split_batch(operand, rewrite) for operand in op.operands]
     if numbers.left_batch != (0,) or numbers.right_batch != (0,) or left is None or right is None:

@@ -161,7 +161,7 @@ def _update_slice(op: Any, rewrite: Rewrite) -> None:
 
 
 def _take_all(op: Any, rewrite: Rewrite) -> None:
-    """x[0], x[1], ... to the end, along its one dim or its first, is x."""
+    """Replace a gather of x[0], x[1], ... to the end, along the first dim, by x."""
     source, result = op.operands[0], op.results[0]
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
     shape = rewrite.known.dims(source)
@@ -209,7 +209,10 @@ def _slice(op: Any, rewrite: Rewrite) -> None:
 
 @_fold("stablehlo.dynamic_iota")
 def _iota(op: Any, rewrite: Rewrite) -> None:
-    """Static where all dims are ints; of several dims a broadcast of one of one dim, which is what MHLO's canonicalization cannot make."""
+    """Make an iota static if all dims are ints. Else make one of several dims a broadcast of one of a single dim.
+
+    MHLO's canonicalization cannot make that broadcast.
+    """
     shape = rewrite.known.dims(op.results[0])
     if is_static(rewrite.known.dims(op.results[0])):
         _create(op, "stablehlo.iota", [], rewrite, iota_dimension=op.attributes["iota_dimension"])

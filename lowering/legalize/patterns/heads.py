@@ -51,7 +51,7 @@ def _can_split(value: Any, rewrite: Rewrite) -> bool:
 
 
 def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
-    """`value` with its last dim split into `parts`, at the current place of insertion."""
+    """Return `value` with its last dim split into `parts`. New ops are inserted at the current insertion point."""
     op, shape = value.owner, rewrite.known.dims(value)[:-1] + parts
     if op.name in BROADCASTS:
         source, places = op.operands[0], integers(op, "broadcast_dimensions")

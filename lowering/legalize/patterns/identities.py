@@ -14,7 +14,7 @@ from lowering.legalize.rewriter import Rewrite
 
 
 def neutral(op: Any, rewrite: Rewrite) -> None:
-    """x*1, x/1, x-0, x and true, and x+0 of integers, are x (x+0 of floats turns -0 into 0)."""
+    """Replace x*1, x/1, x-0, `x and true`, and x+0 of integers by x. x+0 of floats stays, because it turns -0 into 0."""
     left, right = op.operands
     for operand, other, commutes in ((left, right, True), (right, left, op.name not in ("stablehlo.subtract", "stablehlo.divide"))):
         if commutes and operand.type == op.results[0].type and _is_neutral(op, _number(other, rewrite), rewrite):
@@ -47,7 +47,7 @@ def _is_neutral(op: Any, number: Any | None, rewrite: Rewrite) -> bool:
 
 
 def power(op: Any, rewrite: Rewrite) -> None:
-    """x^2 is x*x, and x^3 is x*x*x, as eager computes them; x^1 is x."""
+    """Replace x^2 by x*x and x^3 by x*x*x, as eager computes them, and x^1 by x."""
     base, exponent = op.operands[0], read_constant(op.operands[1])
     if exponent not in (1, 2, 3) or not rewrite.known.is_float(base) or base.type != op.results[0].type:
         return

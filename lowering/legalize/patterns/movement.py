@@ -36,7 +36,7 @@ class Move:
 
 
 def sink(op: Any, rewrite: Rewrite) -> None:
-    """f(move(x), move(y), splat) = move(f(x, y, splat')), where the operands are moved alike and it pays."""
+    """Replace f(move(x), move(y), splat) by move(f(x, y, splat')) where all operands are moved alike and the result is cheaper."""
     if op.name not in SINKABLE or len(op.results) != 1 or not op.operands:
         return
     target = rewrite.known.dims(op.results[0])

@@ -29,7 +29,10 @@ def cut(op: Any, starts: Sequence[Expression], limits: Sequence[Expression], rew
 
 
 def _move(op: Any, joined: Any, rewrite: Rewrite) -> None:
-    """The first n elements of a constant and the n elements of x are those of x, moved up. Moves by n or more leave the constant alone."""
+    """Replace the first n elements of [constant, x], where x has n elements, by x moved up and padded with the constant.
+
+    A move by n or more leaves only the constant.
+    """
     fill, value = splat(joined.operands[0]), joined.operands[1]
     dim, size = joined.attributes["dimension"].value, rewrite.known.dims(value)
     if fill is None or rewrite.known.dims(op.results[0]) != size:

@@ -33,7 +33,7 @@ RULES: Rules[Pattern] = Rules("lowering.legalize.patterns.scalars")
 
 
 def _rule(*names: str) -> Callable[[Build], Build]:
-    """Decorator: how to build what replaces these ops; an op for which it builds nothing is refused."""
+    """Register a function that builds the replacement of these ops. An op for which it returns None is refused."""
 
     def register(build: Build) -> Build:
         def pattern(op: Any, rewrite: Rewrite) -> None:
@@ -107,7 +107,7 @@ def _from_elements(op: Any, rewrite: Rewrite) -> Any | None:
 
 @_rule("tensor.expand_shape", "tensor.collapse_shape", "tensor.cast")
 def _replace_reshape(op: Any, rewrite: Rewrite) -> Any | None:
-    """expand_shape, collapse_shape and cast as a reshape, or as themselves where nothing changes."""
+    """Replace expand_shape, collapse_shape and cast by a reshape, or by their operand if nothing changes."""
     source = rewrite.data(op.operands[0])
     if op.name == "tensor.cast":
         rewrite.known.learn_dims(op.results[0], rewrite.known.dims(source))
