@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.planted_faults import gelu_by_tanh
 from benchmarks.planting import Fault, both, off, row, swap
 
 aten = torch.ops.aten
@@ -26,14 +27,10 @@ def _scale(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tens
     return x / math.sqrt(1 + eps)
 
 
-def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
-    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
 CONTRACTS = (
     Fault("a layer norm without weight and bias", "fresh weights", "attention", patch=row(aten.layer_norm.default, _normalize)),
     Fault("a batch norm without statistics and weights", "fresh weights", "pictures", patch=row(aten.batch_norm.default, _scale)),
-    Fault("gelu by tanh behind a gate and before zeros", "fresh weights", "gated", patch=row(aten.gelu.default, _gelu)),
+    Fault("gelu by tanh behind a gate and before zeros", "fresh weights", "gated", patch=row(aten.gelu.default, gelu_by_tanh)),
     Fault("an attribute of a composite", "composite", "named", swap(r"eps = 1\.000000e-03", "eps = 2.000000e-03")),
     Fault("the kind of a composite", "composite", "named", swap('approximate = "tanh"', 'approximate = "none"')),
     Fault("the body of a composite", "composite", "named", swap(r"mhlo.tanh (%\w+)", r"mhlo.logistic \1")),

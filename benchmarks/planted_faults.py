@@ -140,7 +140,7 @@ def _attention(scores: Tensor) -> Tensor:
     return torch.softmax(torch.where(scores == -math.inf, -10.0, scores), -1)
 
 
-def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
+def gelu_by_tanh(x: Tensor, *, approximate: str = "none") -> Tensor:
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
@@ -173,7 +173,7 @@ RULES = (
     Fault("layer norm with twice the epsilon", "decomposition", "attention", patch=row(aten.layer_norm.default, _layer_norm)),
     Fault("variance without correction", "decomposition", "pictures", patch=rule(reductions, "_variance_and_mean", _variance)),
     Fault("masked positions at -10", "decomposition", "causal", patch=rule(attention, "softmax_or_zeros", _attention)),
-    Fault("gelu by tanh", "decomposition", "pictures", patch=row(aten.gelu.default, _gelu)),
+    Fault("gelu by tanh", "decomposition", "pictures", patch=row(aten.gelu.default, gelu_by_tanh)),
     Fault("padding on the other side", "decomposition", "pictures", patch=row(aten.constant_pad_nd.default, _pad)),
     Fault("a mean over width times width", "decomposition", "pictures", patch=row(aten.adaptive_avg_pool2d.default, _pool)),
     Fault("equal indices are not added", "decomposition", "index", patch=row(aten.index_add.default, _index_add)),

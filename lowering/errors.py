@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -86,3 +86,10 @@ class InfraError(ShapelineError):
     """The worker, the disk or the network failed. Says nothing about the model."""
 
     outcome = "infra"
+
+
+def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Iterate over an error and its causes, the outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

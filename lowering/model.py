@@ -130,10 +130,6 @@ class Quantization:
     samples: int = 4
     calibration: str | None = None
 
-    @property
-    def is_graph(self) -> bool:
-        return self.scheme in ("pt2e_static", "pt2e_dynamic")
-
     def problems(self, place: str) -> list[Problem]:
         found = []
         if (self.scheme is None) == (self.config is None):

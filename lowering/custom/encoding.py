@@ -18,6 +18,7 @@ from torch_mlir import ir
 
 from lowering.custom.naming import DIMS
 from lowering.errors import Problem
+from lowering.ir import builtin
 from lowering.types import DTYPES
 
 _CODES = {row.code: row.name for row in DTYPES.values()}
@@ -73,7 +74,7 @@ def encode(schema: Any, operator: Any) -> Call:
             cause = f"argument '{formal.name}' ({formal.real_type}) cannot be encoded as an attribute: {error}"
             call.problems.append(Problem("", cause, f"pass it as a tensor, number or string; schema: {schema}"))
             continue
-        call.arguments[formal.name] = ir.DictAttr.get({"position": _make_integer(position), **entry})
+        call.arguments[formal.name] = ir.DictAttr.get({"position": builtin.make_integer(position), **entry})
         if _is_written(formal):
             call.written += range(first, len(call.operands))
     return call
@@ -96,7 +97,7 @@ def _encode_argument(call: Call, value: Any, type_: Any) -> dict[str, ir.Attribu
     if made in CONSTANTS:
         return {"value": _encode_constant(value.owner, type_)}
     if str(value.type).startswith(OPERANDS):
-        return {"operand": _make_integer(_add_operand(call, value))}
+        return {"operand": builtin.make_integer(_add_operand(call, value))}
     raise Formless(f"a {value.type} made by {made}")
 
 
@@ -127,7 +128,7 @@ def _encode_constant(owner: Any, type_: Any) -> ir.Attribute:
         return ir.BoolAttr.get(bool(value))
     if owner.name == "torch.constant.float" or type_.kind() == "FloatType":
         return ir.FloatAttr.get(ir.F64Type.get(), float(value))
-    return _make_string(_CODES[value]) if type_.kind() == "ScalarTypeType" else _make_integer(value)
+    return _make_string(_CODES[value]) if type_.kind() == "ScalarTypeType" else builtin.make_integer(value)
 
 
 def _add_operand(call: Call, value: Any) -> int:
@@ -154,10 +155,6 @@ def _strip_optional(type_: Any) -> Any:
 
 def _make_string(value: str) -> ir.Attribute:
     return ir.StringAttr.get(value)
-
-
-def _make_integer(value: int) -> ir.Attribute:
-    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
 
 
 def _make_integers(values: Sequence[int]) -> ir.Attribute:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
 from lowering.custom import compiler
 from lowering.custom.naming import split_name
-from lowering.errors import LoadError, Problem, ShapelineError, suggest
+from lowering.errors import LoadError, Problem, ShapelineError, iterate_causes, suggest
 from lowering.model import Library, Model
 
 _owners: dict[str, str] = {}  # op -> library that registered it
@@ -110,7 +109,7 @@ _MISSING = re.compile(r"'_OpNamespace' '(\w+)' object has no attribute '(\w+)'")
 
 def explain(error: BaseException, model: Model | None) -> Problem | None:
     """Return the problem if a missing op or fake kernel caused `error`, else None."""
-    for link in _walk_causes(error):
+    for link in iterate_causes(error):
         missing = _MISSING.search(str(link)) if isinstance(link, AttributeError) else None
         if missing:
             return report_unknown_op(f"{missing[1]}::{missing[2]}", model)
@@ -121,9 +120,3 @@ def explain(error: BaseException, model: Model | None) -> Problem | None:
                    "in a Python module that is listed under libraries")  # fmt: skip
             return Problem(f"op '{name}' ({describe_owner(name)})", "has no fake kernel, so its result shapes are not known", fix)
     return None
-
-
-def _walk_causes(error: BaseException | None) -> Iterable[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -40,6 +41,11 @@ def _is_transform(target: Any) -> bool:
 def calls(module: GraphModule) -> Iterator[Node]:
     """Yield the `call_function` nodes of a graph."""
     return (node for node in module.graph.nodes if node.op == "call_function")
+
+
+def count_targets(module: GraphModule) -> dict[str, int]:
+    """Count the calls of each target in a graph."""
+    return dict(Counter(str(node.target) for node in calls(module)))
 
 
 def bodies(module: GraphModule) -> Iterator[GraphModule]:

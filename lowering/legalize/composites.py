@@ -15,7 +15,7 @@ from torch_mlir import ir
 
 from lowering.custom import marks
 from lowering.custom.naming import DIMS, parse_dims
-from lowering.ir import composites, mlir
+from lowering.ir import builtin, composites, mlir
 from lowering.ir.chlo import RAGGED_DOT
 from lowering.legalize import arguments, ragged_dots
 from lowering.legalize.emitter import Emitter, Origin
@@ -129,7 +129,7 @@ class _Outliner:
             entry = function.regions[0].blocks.append(*types)
             emitter = self._build_emitter(entry, operands, [size for _, size in taken])
             mapping = dict(zip(marked, entry.arguments, strict=True))
-            mapping |= {leaf: emitter.size(size, _read_element(leaf)) for leaf, size in taken}
+            mapping |= {leaf: emitter.size(size, builtin.read_element(leaf)) for leaf, size in taken}
             with ir.InsertionPoint(entry):
                 for op in inside:
                     composites.clone(op, mapping)
@@ -218,10 +218,6 @@ def _read_target(op: Any) -> str:
 
 def _read_argument(mark: Any, name: str) -> Any:
     return mark.attributes["backend_config"]["arguments"][name]["value"].value
-
-
-def _read_element(value: Any) -> str:
-    return str(ir.RankedTensorType(value.type).element_type)
 
 
 def _reads(operation: Any) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
-from lowering.ir import composites, mlir
+from lowering.ir import builtin, composites, mlir
 from lowering.ir.quantized_types import LONGEST_BYTE_SUM, Uniform
 from lowering.legalize.patterns.dots import Numbers
 from lowering.signature import Signature
@@ -85,9 +85,9 @@ def _read(op: Any, find_constant: Callable[[Any], torch.Tensor]) -> Uniform:
     is_quantize = op.attributes["name"].value == QUANTIZE
     stored = op.results[0] if is_quantize else op.operands[0]
     floats = op.operands[0] if is_quantize else op.results[0]
-    shape, storage = list(ir.RankedTensorType(stored.type).shape), _read_element(stored)
-    if storage not in ("i8", "ui8") or _read_element(floats) != "f32":
-        raise _Unfit(f"it is of {storage} and {_read_element(floats)}; types are of i8 or ui8 and f32")
+    shape, storage = list(ir.RankedTensorType(stored.type).shape), builtin.read_element(stored)
+    if storage not in ("i8", "ui8") or builtin.read_element(floats) != "f32":
+        raise _Unfit(f"it is of {storage} and {builtin.read_element(floats)}; types are of i8 or ui8 and f32")
     if "group_size" in given:
         raise _Unfit("its elements share scales in groups")
 
@@ -146,7 +146,7 @@ def _keep_pairs(found: Sequence[Any], uniforms: dict[Any, Uniform], untyped: lis
         if op in uniforms and op.attributes["name"].value == DEQUANTIZE:
             source = op.operands[0]
             is_typed = not isinstance(source.owner, ir.Block) and source.owner in uniforms
-            if not is_typed and _read_element(source) == "ui8":
+            if not is_typed and builtin.read_element(source) == "ui8":
                 drop(op, "its integers are of ui8")
 
 
@@ -239,10 +239,6 @@ def _find_result_dim(op: Any, axis: int) -> int | None:
     free = [position for position in range(len(_read_shape(op.operands[1])))
             if position not in (*numbers.right_batch, *numbers.right_contracting)]
     return len(_read_shape(op.results[0])) - len(free) + free.index(axis)
-
-
-def _read_element(value: Any) -> str:
-    return str(ir.RankedTensorType(value.type).element_type)
 
 
 def _read_shape(value: Any) -> list[int]:

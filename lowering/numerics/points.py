@@ -98,7 +98,7 @@ class Space:
 
     def broken_guard(self, sizes: Sizes) -> str:
         """Return the first of the program's guards that does not hold at `sizes`; empty where all hold that can be evaluated."""
-        return next((guard for guard in self.signature.guards if not _holds(guard, sizes)), "")
+        return next((guard for guard in self.signature.guards if not holds_if_known(guard, sizes)), "")
 
     def elements(self, sizes: Sizes) -> int:
         """Count the elements of all inputs and results at `sizes`. Results whose size is known only at run time are not counted."""
@@ -281,7 +281,8 @@ def _drop_duplicates(found: list[Point]) -> list[Point]:
     return list(first.values())
 
 
-def _holds(guard: str, sizes: Sizes) -> bool:
+def holds_if_known(guard: str, sizes: Sizes) -> bool:
+    """Return whether a guard holds at `sizes`; True if it cannot be evaluated."""
     try:
         return bool(sizes_at.evaluate(guard, sizes))
     except sizes_at.Unknown:

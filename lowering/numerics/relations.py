@@ -11,7 +11,7 @@ from lowering.eager import inputs
 from lowering.errors import Refused, StageFailed
 from lowering.level import Program
 from lowering.model import Symbol
-from lowering.numerics.points import Sizes, Space, find_largest
+from lowering.numerics.points import Sizes, Space, find_largest, holds_if_known
 from lowering.numerics.shape_refinement import Assertions
 from lowering.sizes import evaluation as sizes_at
 from lowering.sizes.dims import Affine
@@ -134,7 +134,7 @@ def _find_unguarded(space: Space) -> Iterator[Breach]:
     if not guards or not space.symbols:
         return
     for sizes in _draw_candidates(space):
-        broken = [guard for guard in guards if not _holds(guard, sizes)]
+        broken = [guard for guard in guards if not holds_if_known(guard, sizes)]
         if len(broken) == 1 and broken[0] in missing and all(symbol.admits(sizes[name]) for name, symbol in space.symbols.items()):
             del missing[broken[0]]
             yield Breach(f"the exported program needs {broken[0]}, and is given {sizes_at.text(sizes)}",
@@ -151,13 +151,6 @@ def _draw_candidates(space: Space) -> Iterator[dict[str, int]]:
         steps = 64 if count % 2 else 1024
         top = {name: min(high[name], low[name] + steps * symbol.multiple_of) for name, symbol in space.symbols.items()}
         yield {name: draw.randrange(low[name], top[name] + 1, symbol.multiple_of) for name, symbol in space.symbols.items()}
-
-
-def _holds(guard: str, sizes: Sizes) -> bool:
-    try:
-        return bool(sizes_at.evaluate(guard, sizes))
-    except sizes_at.Unknown:
-        return True
 
 
 def _evaluate(dim: int | str, sizes: Sizes) -> int | None:

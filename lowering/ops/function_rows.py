@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.fx import Node
 
 from lowering.ops import (
     arithmetic,
@@ -23,14 +22,10 @@ from lowering.ops import (
     scalars,
     windows,
 )
+from lowering.ops.arithmetic import is_real
 from lowering.ops.rows import NONE, Decomposition, Row
 
 aten = torch.ops.aten
-
-
-def is_real_matrix(node: Node) -> bool:
-    """Return whether a node's first tensor is of real numbers."""
-    return not node.args[0].meta["val"].dtype.is_complex  # type: ignore[union-attr]
 
 
 _DEFINITIONS: dict[Any, Decomposition] = {
@@ -58,7 +53,7 @@ _DEFINITIONS: dict[Any, Decomposition] = {
 }  # fmt: skip
 
 ROWS: dict[Any, Row] = {
-    **{op: Row(definition, NONE, is_real_matrix) for op, definition in _DEFINITIONS.items()},
+    **{op: Row(definition, NONE, is_real) for op, definition in _DEFINITIONS.items()},
     aten.linalg_solve_triangular.default: Row(linear.solve_triangular, "batch dims must be equal", linear.has_unlike_batches),
     aten.ldexp.Tensor: Row(floats.ldexp, "2^exponent overflows before the product: NaN for 0, infinity for small numbers"),
     aten.histc.default: Row(histograms.histc, NONE),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,7 +169,7 @@ class Export(Stage):
         return [readable, path]
 
     def ops(self, program: Program) -> dict[str, int]:
-        return dict(Counter(str(node.target) for node in cleanup.calls(program.ir.graph_module)))
+        return cleanup.count_targets(program.ir.graph_module)
 
 
 def readable_code(program: ExportedProgram) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -95,7 +94,7 @@ class Transform(Stage):
         return saved
 
     def ops(self, program: Program) -> dict[str, int]:
-        return dict(Counter(str(node.target) for node in cleanup.calls(program.ir.graph_module)))
+        return cleanup.count_targets(program.ir.graph_module)
 
 
 def _run_step(step: Mapping[str, Any], module: GraphModule) -> GraphModule:

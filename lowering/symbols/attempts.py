@@ -21,7 +21,7 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, Guar
 from torch.utils._sympy import interp
 
 from lowering.eager import pytrees, training
-from lowering.errors import StageFailed
+from lowering.errors import StageFailed, iterate_causes
 from lowering.fx import (
     custom_gradients,
     dynamic_shapes,
@@ -41,7 +41,7 @@ from lowering.symbols.branches import Branch, find_unguarded, watch_branches
 from lowering.symbols.capture import Log, Settings, capture
 from lowering.symbols.deferred import Deferred, judge_all, judge_condition, list_asserted, list_deferred
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.failure import iterate_causes, summarize
+from lowering.symbols.failure import summarize
 from lowering.symbols.recording import record
 from lowering.symbols.relations import POINTS, count_refusals, read_condition
 from lowering.symbols.schema import Repeated, SymbolRecord, Warned

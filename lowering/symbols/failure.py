@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import sympy
 import torch
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
+from lowering.errors import iterate_causes
 from lowering.sizes.ranges import Bound
 from lowering.sizes.spelling import spell_condition
 from lowering.symbols import parts
@@ -157,13 +157,6 @@ def _suggest_checks(error: BaseException) -> tuple[Fix, ...]:
         if isinstance(link, GuardOnDataDependentSymNode) and isinstance(condition, sympy.core.relational.Relational):
             return tuple(Fix("", f"torch._check({spell_condition(str(one))})") for one in (condition, sympy.Not(condition)))
     return ()
-
-
-def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Iterate over an error and its causes, the outermost first."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _name_kind(error: BaseException) -> str:

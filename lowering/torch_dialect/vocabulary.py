@@ -9,6 +9,7 @@ import torch
 from torch_mlir import ir
 
 from lowering import types
+from lowering.ir import builtin
 
 STRUCTURAL = {
     kind: f"torch.{kind.replace('::', '.')}" for kind in (
@@ -66,13 +67,9 @@ def _spell_tensor(type_: torch._C.Type) -> str:
     return f"vtensor<{shape},{'unk' if dtype is None else types.find_row(dtype).torch_mlir}>"
 
 
-def _make_integer(value: int) -> ir.Attribute:
-    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
-
-
 LITERALS: Iterable[tuple[type, str, Callable[[Any], ir.Attribute] | None]] = (
     (bool, "torch.constant.bool", lambda value: ir.IntegerAttr.get(ir.IntegerType.get_signless(1), int(value))),
-    (int, "torch.constant.int", _make_integer),
+    (int, "torch.constant.int", builtin.make_integer),
     (float, "torch.constant.float", lambda value: ir.FloatAttr.get_f64(value)),
     (str, "torch.constant.str", lambda value: ir.StringAttr.get(value)),
     (torch.device, "torch.constant.device", lambda value: ir.StringAttr.get(str(value))),

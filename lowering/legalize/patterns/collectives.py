@@ -10,6 +10,7 @@ from torch_mlir import ir
 from lowering import meshes
 from lowering.custom.operators import HELD
 from lowering.errors import Problem
+from lowering.ir import builtin
 from lowering.legalize.rewriter import Rewrite
 
 NAMESPACE = "_c10d_functional"
@@ -52,7 +53,7 @@ def assign(module: Any, mesh: meshes.Axes, groups: Mapping[str, Sequence[str]]) 
                 problems.append(Problem(f"stages.stablehlo.groups.{group}", f"has {len(found[0])} devices, and {name} expects {count}"))
             with module.context:
                 text = ",".join(" ".join(map(str, row)) for row in found)
-                added = {GROUPS: ir.StringAttr.get(text), CHANNEL: _integer(channel)}
+                added = {GROUPS: ir.StringAttr.get(text), CHANNEL: builtin.make_integer(channel)}
                 function.attributes[HELD] = ir.DictAttr.get({**{entry.name: entry.attr for entry in held}, **added})
     return problems
 
@@ -106,17 +107,18 @@ def _all_reduce(call: Any, operand: Any, attributes: Mapping[str, Any], reducer:
 
 
 def _reduce_scatter(call: Any, operand: Any, attributes: Mapping[str, Any], reducer: str, _: int) -> Any:
-    dimension = {"scatter_dimension": _integer(0), "use_global_device_ids": ir.UnitAttr.get()}
+    dimension = {"scatter_dimension": builtin.make_integer(0), "use_global_device_ids": ir.UnitAttr.get()}
     return _reduce("stablehlo.reduce_scatter", call, operand, {**attributes, **dimension}, reducer)
 
 
 def _all_gather(call: Any, operand: Any, attributes: Mapping[str, Any], _: str, __: int) -> Any:
-    dimension = {"all_gather_dim": _integer(0), "use_global_device_ids": ir.UnitAttr.get()}
+    dimension = {"all_gather_dim": builtin.make_integer(0), "use_global_device_ids": ir.UnitAttr.get()}
     return _create("stablehlo.all_gather", call, operand, {**attributes, **dimension})
 
 
 def _all_to_all(call: Any, operand: Any, attributes: Mapping[str, Any], _: str, count: int) -> Any:
-    dimensions = {"split_dimension": _integer(0), "concat_dimension": _integer(0), "split_count": _integer(count)}
+    dimensions = {"split_dimension": builtin.make_integer(0), "concat_dimension": builtin.make_integer(0),
+                  "split_count": builtin.make_integer(count)}
     return _create("stablehlo.all_to_all", call, operand, {**attributes, **dimensions})
 
 
@@ -153,7 +155,3 @@ def _mean(total: Any, count: int, rewrite: Rewrite) -> Any:
         number = rewrite.emitter.op("stablehlo.constant", [], scalar, value=f"dense<{count}.0> : {scalar}")
         spread = rewrite.emitter.op("stablehlo.dynamic_broadcast_in_dim", [number, shape], str(type_), broadcast_dimensions="array<i64>")
         return rewrite.emitter.op("stablehlo.divide", [total, spread], str(type_))
-
-
-def _integer(value: int) -> ir.Attribute:
-    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)

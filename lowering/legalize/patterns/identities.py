@@ -8,6 +8,7 @@ from typing import Any
 
 from torch_mlir import ir
 
+from lowering.ir import builtin
 from lowering.legalize.inference import iotas
 from lowering.legalize.inference.matchers import read_constant
 from lowering.legalize.rewriter import Rewrite
@@ -63,7 +64,7 @@ def convert(op: Any, rewrite: Rewrite) -> None:
     """Remove a conversion to the same type, and skip a conversion before it that loses nothing."""
     source, result = op.operands[0], op.results[0]
     inner = None if isinstance(source.owner, ir.Block) or source.owner.name != "stablehlo.convert" else source.owner.operands[0]
-    if inner is not None and _skips(_element(inner), _element(source), _element(result)):
+    if inner is not None and _skips(builtin.read_element(inner), builtin.read_element(source), builtin.read_element(result)):
         if inner.type == result.type:
             rewrite.replace(result, inner)
             return
@@ -99,7 +100,3 @@ def _magnitude(element: str) -> int:
     """Return the number of bits of the largest number. An i1 holds 0 and 1."""
     width = int(element.lstrip("ui"))
     return width if element.startswith("ui") or width == 1 else width - 1
-
-
-def _element(value: Any) -> str:
-    return str(ir.RankedTensorType(value.type).element_type)
