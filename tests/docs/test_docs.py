@@ -40,6 +40,16 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
 
 
+def test_prose_is_at_most_140_columns_wide() -> None:
+    """Tables, code and pages that a benchmark generates may be wider."""
+    wide = []
+    for file in TEXTS:
+        text = file.read_text(encoding="utf-8")
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE) if "not to be edited by hand" not in text else ""
+        wide += [f"{file.name}: {line}" for line in prose.splitlines() if len(line) > 140 and not line.startswith(("|", "   |", "    "))]
+    assert wide == []
+
+
 def test_every_link_leads_to_a_file_and_a_heading(reference: dict[str, str]) -> None:
     dead = []
     for file in TEXTS:
