@@ -20,7 +20,7 @@ LOOKED_AT = 64  # samples of one op
 
 
 # What an op searches must be sorted; repeating values undoes that.
-_SORTED = {"searchsorted": "x0", "bucketize": "x1"}
+_SORTED = {"searchsorted": ("x0",), "bucketize": ("x1",), "histogram": ("x1",), "histogramdd": ("x1", "x2", "x3", "x4", "x5")}
 # Matrices of repeated rows have no inverse: these are drawn again.
 _REGULAR = ("linalg.solve", "linalg.solve_ex", "linalg.inv", "linalg.inv_ex", "linalg.det", "linalg.slogdet", "linalg.qr",
             "linalg.tensorinv", "linalg.tensorsolve", "linalg.cond", "linalg.pinv", "logdet", "qr", "pinverse", "linalg.lu_factor",
@@ -67,9 +67,7 @@ class Sample:
         """
         resized = _draw if self.op in _REGULAR else _repeat
         found = {name: resized(self.tensors[name], shape) for name, shape in shapes.items()}
-        if self.op in _SORTED:
-            found[_SORTED[self.op]] = found[_SORTED[self.op]].sort(-1).values
-        return found
+        return {name: tensor.sort(-1).values if name in _SORTED.get(self.op, ()) else tensor for name, tensor in found.items()}
 
     def __str__(self) -> str:
         tensors = ", ".join(f"{types.dtype_name(tensor.dtype)}{list(tensor.shape)}" for tensor in self.tensors.values())

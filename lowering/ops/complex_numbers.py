@@ -218,7 +218,7 @@ ROWS: dict[Any, Callable[..., Any]] = {
     **{getattr(getattr(aten, name), form): _of_nonzero(getattr(torch, name)) for name in ("any", "all")
        for form in ("default", "dim", "dims")},
     aten.count_nonzero.default: _count_nonzero, aten.count_nonzero.dim_IntList: _count_nonzero,
-    aten.pow.Tensor_Tensor: power, aten.pow.Tensor_Scalar: power, aten.pow.Scalar: power,
+    aten.pow.Tensor_Tensor: power, aten.pow.Tensor_Scalar: power, aten.pow.Scalar: power, aten.exp2.default: functools.partial(power, 2.0),
     aten.sinh.default: _sinh, aten.cosh.default: _cosh, aten.tan.default: _tan, aten.sigmoid.default: _sigmoid,
     aten.silu.default: _silu, aten.sgn.default: _sgn, aten.l1_loss.default: _l1_loss,
     aten.log2.default: _logarithm(2), aten.log10.default: _logarithm(10), aten.linalg_cross.default: _cross,

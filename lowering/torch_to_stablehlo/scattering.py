@@ -87,12 +87,17 @@ def scatter(call: Call, given: ir.Value, places: ir.Value, updates: ir.Value, op
         attributes={"scatter_dimension_numbers": ir.Attribute.parse(f"#stablehlo.scatter<{numbers}>"),
                     "indices_are_sorted": ir.BoolAttr.get(False), "unique_indices": ir.BoolAttr.get(False)},
     )  # fmt: skip
-    scalar = ir.RankedTensorType.get([], ir.RankedTensorType(given.type).element_type)
-    block = scattered.regions[0].blocks.append(scalar, scalar)
+    fill_body(call, scattered, op)
+    return scattered.result
+
+
+def fill_body(call: Call, owner: ir.Operation, op: str | None) -> None:
+    """Fill the region of a scatter or reduction: two elements are combined by `op`, or the second one is kept if it is None."""
+    scalar = ir.RankedTensorType.get([], ir.RankedTensorType(owner.operands[0].type).element_type)
+    block = owner.regions[0].blocks.append(scalar, scalar)
     with ir.InsertionPoint(block):
         combined = block.arguments[1] if op is None else call.make(f"stablehlo.{op}", list(block.arguments), scalar)
         ir.Operation.create("stablehlo.return", operands=[combined])
-    return scattered.result
 
 
 def _neutral_element(reduce: str, element: str) -> float | int:

@@ -9,6 +9,7 @@ from torch.export import Dim
 from torch.nn import functional
 
 import shapeline
+from tests.ops.forms import differences
 
 
 class Forms(torch.nn.Module):
@@ -19,10 +20,18 @@ class Forms(torch.nn.Module):
         questions = [z == z.conj(), z != z.flip(0), torch.isnan(z), torch.isfinite(z), torch.isclose(z, z + 1e-9), z.any(),
                      z.count_nonzero()]
         powers = [z**2, z**-1, z**1.5, z ** z.conj(), 2.0**z, z.abs() ** z]
-        functions = [z.sinh(), z.tan(), functional.silu(z), z.sgn(), z.log10(), functional.l1_loss(z, z.flip(0))]
+        functions = [z.sinh(), z.tan(), functional.silu(z), z.sgn(), z.log10(), z.exp2(), functional.l1_loss(z, z.flip(0))]
         return sums + numbers + questions + powers + functions
 
 
 def test_forms_of_complex_tensors() -> None:
     dims = {0: Dim("rows", min=1, max=8), 1: Dim("columns", min=1, max=20)}
     shapeline.lower(Forms(), (torch.randn(3, 7, dtype=torch.complex64),), dynamic_shapes=(dims,)).verify(4)
+
+
+def test_inverse_functions_by_the_sign_of_zero_and_products() -> None:
+    values = torch.tensor([0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0])
+    z = torch.complex(*(part.flatten() for part in torch.meshgrid(values, values, indexing="ij")))
+    forms = {name: getattr(torch, name) for name in ("acos", "asin", "atan", "acosh", "asinh", "atanh", "prod")}
+    forms |= {"prod of rows": lambda z: z[None].prod(1, keepdim=True), "prod of reals": lambda z: z.real.prod(0, dtype=torch.complex128)}
+    assert differences(forms, (("n",),), [(z,), (z[1:2],), (z[:0],), (z.conj_physical() * 0.9,)]) == []
