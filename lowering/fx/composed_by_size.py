@@ -8,27 +8,29 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from lowering.ops import fourier, resizing, windows
+from lowering.ops import fourier, resizing, views, windows
 
 
 def list_lower(row: Any, col: Any, offset: Any = 0, *, dtype: torch.dtype = torch.int64, device: Any = None) -> torch.Tensor:
-    """Return torch.tril_indices."""
-    counts = (torch.arange(row, device=device) + (offset + 1)).clamp(min=0).minimum(torch.scalar_tensor(col, dtype=torch.int64))
-    return _list_rows(counts, torch.zeros_like(counts), _count_lower(row, col, offset), dtype)
+    """Return torch.tril_indices, each from its number: one of a trapezoid, whose rows grow by an element, or of the full rows below it."""
+    numbers = torch.arange(_count_lower(row, col, offset), device=device)
+    first = torch.sym_min(torch.sym_max(offset, 0) + 1, col)  # elements of the first row that has any
+    growing = col - first  # rows that are not full
+    double = 2 * first - 1
+    rows = ((8 * numbers + double * double).to(torch.float64).sqrt() - double).div(2).to(torch.int64)
+    rows = rows - (rows * (rows + double) // 2 > numbers).to(torch.int64)  # where the root is rounded
+    rows = rows + ((rows + 1) * (rows + 1 + double) // 2 <= numbers).to(torch.int64)
+    columns = numbers - rows * (rows + double) // 2
+    below, width = numbers - growing * (growing + double) // 2, torch.sym_max(col, 1)
+    is_full = below >= 0
+    rows, columns = torch.where(is_full, growing + below // width, rows), torch.where(is_full, below % width, columns)
+    return torch.stack([rows + torch.sym_max(-offset, 0), columns]).to(dtype)
 
 
 def list_upper(row: Any, col: Any, offset: Any = 0, *, dtype: torch.dtype = torch.int64, device: Any = None) -> torch.Tensor:
-    """Return torch.triu_indices."""
-    starts = (torch.arange(row, device=device) + offset).clamp(min=0).minimum(torch.scalar_tensor(col, dtype=torch.int64))
-    return _list_rows(col - starts, starts, row * col - _count_lower(row, col, offset - 1), dtype)
-
-
-def _list_rows(counts: torch.Tensor, starts: torch.Tensor, total: Any, dtype: torch.dtype) -> torch.Tensor:
-    """Return indices of elements of a matrix, row by row, as [2, total]. counts: of elements in each row; starts: their first columns."""
-    ends = counts.cumsum(0)
-    rows = counts.new_zeros(total + 1).index_add(0, ends, torch.ones_like(ends)).cumsum(0).narrow(0, 0, total)
-    columns = torch.arange(total, device=counts.device) - (ends - counts - starts).index_select(0, rows)
-    return torch.stack([rows, columns]).to(dtype)
+    """Return torch.triu_indices: the lower ones of the matrix from its other end."""
+    lower = list_lower(row, col, col - row - offset, device=device)
+    return torch.stack([row - 1 - lower[0], col - 1 - lower[1]]).flip(1).to(dtype)
 
 
 def _count_lower(row: Any, col: Any, offset: Any) -> Any:
@@ -112,4 +114,7 @@ BY_SIZE: dict[Any, Callable[..., Any]] = {
     functional.one_hot: _one_hot, torch.Tensor.unfold: _unfold,
     torch.repeat_interleave: _repeat_interleave, torch.Tensor.repeat_interleave: _repeat_interleave,
     torch.istft: _istft, torch.Tensor.istft: _istft, functional.interpolate: _interpolate,
+    torch.diagonal: views.take_diagonal, torch.Tensor.diagonal: views.take_diagonal,
+    torch.diag: views.diag, torch.Tensor.diag: views.diag, torch.diag_embed: views.diag_embed, torch.Tensor.diag_embed: views.diag_embed,
+    torch.diagonal_scatter: views.diagonal_scatter, torch.Tensor.diagonal_scatter: views.diagonal_scatter,
 }  # fmt: skip

@@ -67,7 +67,7 @@ def index_fill(tensor: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """Write a number, or a 0-d tensor, to the slices along `dim` at `index`. Negative indices count from the end."""
     if tensor.dim() == 0:
         return index_fill(tensor.unsqueeze(0), 0, index, value).squeeze(0)
-    value = torch.full_like(tensor.new_empty([]), value) if isinstance(value, int | float | complex) else value.to(tensor.dtype)
+    value = value.to(tensor.dtype) if isinstance(value, torch.Tensor) else torch.full_like(tensor.new_empty([]), value)
     return torch.ops.aten.index_put.default(tensor, [*[None] * (dim % tensor.dim()), index.reshape(-1)], value)  # type: ignore[no-any-return]
 
 

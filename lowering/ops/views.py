@@ -12,14 +12,24 @@ from torch.fx import Node
 Tensor: TypeAlias = torch.Tensor
 
 
-def diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+def take_diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """Return the diagonal of the matrices in `dim1` and `dim2`, as the last dim."""
     moved = tensor.movedim((dim1, dim2), (-2, -1))
     rows, columns = moved.shape[-2], moved.shape[-1]
-    length = torch.sym_max(torch.sym_min(rows, columns - offset) if offset >= 0 else torch.sym_min(rows + offset, columns), 0)
+    below, right = _split_offset(offset)
+    length = torch.sym_max(torch.sym_min(rows - below, columns - right), 0)
     places = torch.arange(length, device=tensor.device)
-    first, second = (places, places + offset) if offset >= 0 else (places - offset, places)
-    return moved.flatten(-2).index_select(-1, first * columns + second)
+    return moved.flatten(-2).index_select(-1, (places + below) * columns + (places + right))
+
+
+def _split_offset(offset: int | torch.SymInt) -> tuple[Any, Any]:
+    """Return (the row of the first element of a diagonal, its column)."""
+    return torch.sym_max(-offset, 0), torch.sym_max(offset, 0)
+
+
+def diag(tensor: Tensor, diagonal: int = 0) -> Tensor:
+    """Return the diagonal of a matrix, or a matrix with a vector on its diagonal."""
+    return diag_embed(tensor, diagonal) if tensor.dim() == 1 else take_diagonal(tensor, diagonal)
 
 
 def split_with_sizes(tensor: Tensor, sizes: Sequence[int], dim: int = 0) -> list[Tensor]:
@@ -47,17 +57,16 @@ def diagonal_scatter(tensor: Tensor, source: Tensor, offset: int = 0, dim1: int 
     """Return `tensor` with the diagonal in `dim1` and `dim2` taken from the last dim of `source`."""
     moved = tensor.movedim((dim1, dim2), (-2, -1))
     rows, columns = (torch.arange(size, device=tensor.device) for size in moved.shape[-2:])
-    places = (rows if offset >= 0 else columns).clamp(max=source.shape[-1] - 1)
-    taken = source.index_select(-1, places).unsqueeze(-1 if offset >= 0 else -2)
+    places = (rows - _split_offset(offset)[0]).clamp(0, source.shape[-1] - 1)
+    taken = source.index_select(-1, places).unsqueeze(-1)
     return torch.where(columns == rows.unsqueeze(-1) + offset, taken, moved).movedim((-2, -1), (dim1, dim2))
 
 
 def diag_embed(tensor: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """Return matrices in `dim1` and `dim2` with the last dim on their diagonal, and zeros elsewhere."""
-    size = tensor.shape[-1] + abs(offset)
-    rows, columns = (torch.arange(size, device=tensor.device).unsqueeze(dim) for dim in (-1, 0))
-    edges = (abs(offset), 0) if offset >= 0 else (0, abs(offset))
-    by_column = torch.nn.functional.pad(tensor, edges).unsqueeze(-2)
+    below, right = _split_offset(offset)
+    rows, columns = (torch.arange(tensor.shape[-1] + below + right, device=tensor.device).unsqueeze(dim) for dim in (-1, 0))
+    by_column = torch.nn.functional.pad(tensor, (right, below)).unsqueeze(-2)
     embedded = torch.where(columns == rows + offset, by_column, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
     return embedded.movedim((-2, -1), (dim1, dim2))
 

@@ -88,7 +88,7 @@ CASES: list[Case] = [
     case(scans.cummax, torch.cummax, ROW, 1),
     case(scans.cumsum, torch.cumsum, torch.tensor(2.5), 0),
     case(scans.logcumsumexp, torch.logcumsumexp, torch.tensor([[-INF, 1.0, 2.0], [INF, 0.0, 1.0]]), 1),
-    *(case(views.diagonal, torch.diagonal, normal(3, 4, 5), offset, first, second)
+    *(case(views.take_diagonal, torch.diagonal, normal(3, 4, 5), offset, first, second)
       for offset in (-1, 0, 2) for first, second in ((0, 1), (-1, 0), (1, 2))),
     *(case(views.diag_embed, torch.diag_embed, normal(2, 3), offset, *dims) for offset in (-2, 0, 1) for dims in ((), (0, 2))),
     *(case(views.diagonal_scatter, torch.diagonal_scatter, normal(3, 4), normal(length), offset)
