@@ -81,17 +81,18 @@ def _divide_by_sum(left: Expression, right: Expression) -> Expression | None:
 
 def maximum(left: Expression, right: Expression) -> Expression:
     """Return the larger size: one of the operands where their bounds decide it."""
-    return _choose_extreme("max", left, right, compare("ge", left, right))
+    return _choose_extreme("max", left, right, "ge")
 
 
 def minimum(left: Expression, right: Expression) -> Expression:
     """Return the smaller size: one of the operands where their bounds decide it."""
-    return _choose_extreme("min", left, right, compare("le", left, right))
+    return _choose_extreme("min", left, right, "le")
 
 
-def _choose_extreme(op: str, left: Expression, right: Expression, first: Expression) -> Expression:
-    if first.constant is not None:
-        return left if first.constant else right
+def _choose_extreme(op: str, left: Expression, right: Expression, is_chosen: str) -> Expression:
+    for one, other in ((left, right), (right, left)):
+        if compare(is_chosen, one, other).constant == 1:
+            return one
     pick: Callable[..., int] = max if op == "max" else min
     lows, highs = zip(left.bounds(), right.bounds(), strict=True)
     low = pick(lows) if None not in lows else next((bound for bound in lows if bound is not None), None) if op == "max" else None

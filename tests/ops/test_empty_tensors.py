@@ -38,7 +38,8 @@ class Rows(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (x.logsumexp(0), x.logsumexp((0, 1)), x.mean(0), x.prod(0), x.softmax(0), x.T @ x, x.cumsum(0), torch.cat([x, x[:0]]),
-                torch.linalg.vector_norm(x, ord=3, dim=0), torch.cov(x.T), torch.cov(x.T, correction=3), x.median(), x.nanmedian())
+                torch.linalg.vector_norm(x, ord=3, dim=0), torch.cov(x.T), torch.cov(x.T, correction=3), x.median(), x.nanmedian(),
+                x.nanmedian(1)[0], x[torch.arange(x.shape[0]).flip(0)], x[:, [1, 0]], (x > 0)[torch.arange(x.shape[0])])
 
 
 def test_tensors_that_are_always_empty() -> None:

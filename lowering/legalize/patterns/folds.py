@@ -144,7 +144,7 @@ def _choose(op: Any, rewrite: Rewrite) -> None:
 
 @_fold("stablehlo.gather", "stablehlo.dynamic_gather")
 def _gather(op: Any, rewrite: Rewrite) -> None:
-    _first(op, rewrite, _take_all, adjacent.read_slice, windows.widen_gather)
+    _first(op, rewrite, _take_all, adjacent.read_slice, windows.widen_gather, windows.keep_element)
 
 
 @_fold("stablehlo.scatter")

@@ -13,10 +13,11 @@ from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize.inference import matchers
-from lowering.legalize.inference.known import is_static, tensor_type
+from lowering.legalize.inference.known import element_type, is_static, tensor_type
 from lowering.legalize.inference.shapes import integers
 from lowering.legalize.patterns import movement
 from lowering.legalize.rewriter import Rewrite
+from lowering.sizes import arithmetic
 from lowering.sizes import expression as ex
 
 
@@ -188,6 +189,37 @@ def widen_gather(op: Any, rewrite: Rewrite) -> None:
         created = ir.Operation.create(name, results=[op.results[0].type], operands=operands, attributes=attributes)
     known.learn_dims(created.result, result)
     rewrite.replace(op.results[0], rewrite.fold(created))
+
+
+def keep_element(op: Any, rewrite: Rewrite) -> None:
+    """Pad dims of which a gather reads single elements to one element where they may be empty: no window fits into an empty dim.
+
+    No index reads the padding, because there is none into an empty dim.
+    """
+    known, operand = rewrite.known, op.operands[0]
+    shape = known.dims(operand)
+    sizes = known.values(op.operands[2]) if len(op.operands) > 2 else [ex.number(size) for size in integers(op, "slice_sizes")]
+    missing = [arithmetic.maximum(ex.ONE - dim, ex.ZERO) if size == ex.ONE and known.is_outside((dim,), 0) else ex.ZERO
+               for dim, size in zip(shape, sizes or shape, strict=True)]
+    if all(count == ex.ZERO for count in missing):
+        return
+    rewrite.emitter.here = op
+    with ir.InsertionPoint(op), op.location:
+        vectors = [tuple([ex.ZERO] * len(shape)), tuple(missing), tuple([ex.ZERO] * len(shape))]
+        edges = [rewrite.emitter.vector(vector) for vector in vectors]
+        for edge, vector in zip(edges, vectors, strict=True):
+            known.learn_values(edge, vector)
+        padded = tuple(dim if count == ex.ZERO else arithmetic.maximum(dim, ex.ONE) for dim, count in zip(shape, missing, strict=True))
+        operands = [operand, _make_zero(str(element_type(operand.type)), rewrite), *edges]
+        op.operands[0] = ir.Operation.create("stablehlo.dynamic_pad", results=[tensor_type(padded, operand)], operands=operands).result
+    known.learn_dims(op.operands[0], padded)
+
+
+def _make_zero(element: str, rewrite: Rewrite) -> Any:
+    if element.startswith("complex"):  # MLIR's Python bindings take no complex constants
+        part = _make_zero(element.removeprefix("complex<").removesuffix(">"), rewrite)
+        return rewrite.emitter.op("stablehlo.complex", [part, part], f"tensor<{element}>")
+    return rewrite.emitter.constant("dense<0>" if element.startswith(("i", "ui")) else "dense<0.0>", f"tensor<{element}>")
 
 
 def widen_scatter(op: Any, rewrite: Rewrite) -> None:
