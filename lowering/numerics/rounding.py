@@ -19,6 +19,9 @@ _CONTRACTING = frozenset((
 ))  # fmt: skip
 # Each element of their results is a sum over the dims transformed. Its factors are rounded too, so it errs as a sum of four times as many.
 _TRANSFORMS = frozenset(("_fft_r2c", "_fft_c2r", "_fft_c2c"))
+# Each element of their results is a sum, product or logarithm of a sum of all before it, taken in some order. In that of a tree each of its
+# levels, of which there are log2 of the length, errs as much as one rounding of all elements.
+_SCANS = frozenset(("cumsum", "cumprod", "logcumsumexp", "_logcumsumexp"))
 # They end with the logarithm of a sum of exponentials, of which the largest is 1: it errs by rounding steps of 1, however small it is.
 _LOGARITHMS = frozenset(("_log_softmax", "logsumexp", "_logcumsumexp"))
 # They add 1 to the coordinates that they are given: those near 0 err by rounding steps of 1 too.
@@ -175,6 +178,8 @@ def _scale(exact: Sequence[Any], off: Sequence[Any], gradient: torch.Tensor, sha
 
 def _count_terms(op: Any, args: Sequence[Any], operands: Sequence[torch.Tensor], exact: Any) -> float:
     """Estimate the number of terms of which each element of the result is the sum."""
+    if op.overloadpacket.__name__ in _SCANS and exact.dim():
+        return math.log2(1 + exact.shape[args[1]])
     if op.overloadpacket.__name__ in _TRANSFORMS:
         return 4.0 * math.prod(max(value.shape[dim] for value in (args[0], exact)) for dim in args[1])
     result = max(1, max(leaf.numel() for leaf in tree_leaves(exact) if isinstance(leaf, torch.Tensor)))

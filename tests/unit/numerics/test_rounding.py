@@ -11,10 +11,11 @@ from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Tolerance
 from lowering.model_checks import find_problems
-from lowering.numerics import comparison, rounding
+from lowering.numerics import comparison, perturbed, rounding
 from lowering.numerics.ancestry import Making, trace_results
 from lowering.numerics.perturbed import Perturbed
 from lowering.numerics.rounding import Erring
+from lowering.ops import scans
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -89,6 +90,18 @@ def test_rounding_of_long_sums_is_accepted_and_a_planted_error_is_not() -> None:
         wrong = got.clone()
         wrong[position] += 1
         assert not comparison.is_nearer(wrong, exact[0].float(), exact[0], room)
+
+
+def test_rounding_of_long_scans_is_accepted_and_a_planted_error_is_not() -> None:
+    x = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    exact, got, rooms = x.double().cumsum(0), scans.cumsum(x, 0), None
+    for seed in range(4):
+        rooms = rounding.spread(lambda: [x.double().cumsum(0)], [exact], torch.float32, seed, rooms)
+    assert rooms is not None
+    room = perturbed.pool_distances(rooms[0])
+    assert not comparison.is_nearer(got, exact.float(), exact)
+    assert comparison.is_nearer(got, exact.float(), exact, room)
+    assert not comparison.is_nearer(got + 1e-4 * x.abs().cumsum(0), exact.float(), exact, room)
 
 
 def test_rounding_inside_of_fused_ops_is_imitated() -> None:
