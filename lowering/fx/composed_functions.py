@@ -15,7 +15,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
-from lowering.fx import composed_by_size, composed_fourier, composed_pooling
+from lowering.fx import composed_by_size, composed_fourier, composed_linear, composed_pooling
 from lowering.fx.composed_pooling import repeat_setting
 from lowering.ops import arithmetic
 
@@ -258,6 +258,7 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     functional.ctc_loss: _measure_lengths(functional.ctc_loss), torch.ctc_loss: _measure_lengths(torch.ctc_loss),
     torch.Tensor.fill_diagonal_: _fill_diagonal, torch.combinations: _combinations, torch.gradient: _gradient,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
+    torch.linalg.lstsq: composed_linear.solve_least_squares,
     functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,
     **composed_fourier.COMPOSED, **composed_pooling.COMPOSED,
 }  # fmt: skip

@@ -46,7 +46,7 @@ from lowering.ops import (
     torch_rows,
     views,
 )
-from lowering.ops.node_forms import has_data_dependent_index, has_dynamic_sizes, is_upper, starts_by_data
+from lowering.ops.node_forms import has_data_dependent_index, has_dynamic_sizes, is_upper_or_reports, starts_by_data
 from lowering.ops.rows import NO_DYNAMIC, NONE, NOT_DEFINED, Decomposition, Row, decompose_composite, find_decomposition, find_in_table
 from lowering.ops.symbolic import find_kind
 
@@ -125,7 +125,7 @@ TABLE: dict[Any, Row] = {
     aten.randint_like.default: Row(random.integers_like, NONE),
     aten.randint_like.low_dtype: Row(random.integers_like, NONE),
     aten.cholesky.default: Row(linear.cholesky, NONE),
-    aten.linalg_cholesky_ex.default: Row(linear.upper_cholesky, "only lower factors lower", is_upper),
+    aten.linalg_cholesky_ex.default: Row(linear.cholesky_ex, "only lower factors lower, and without info", is_upper_or_reports),
     aten.cholesky_solve.default: Row(linear.cholesky_solve, NONE),
     aten.cholesky_inverse.default: Row(linear.cholesky_inverse, NONE),
     aten.triangular_solve.default: Row(linear.triangular_solve, NONE),

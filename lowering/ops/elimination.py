@@ -57,6 +57,25 @@ def find_zero(lu: Tensor) -> Tensor:
     return torch.where(first == none, 0, first).to(torch.int32)
 
 
+def find_indefinite(matrix: Tensor) -> Tensor:
+    """Return the info of a Cholesky factorization: the order of the first leading minor that is not positive definite, 0 if all are.
+
+    Only the lower triangle is read.
+    """
+    lower = matrix.tril(-1)
+    square = lower + lower.mT + torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
+
+    def step(number: Tensor, rest: Tensor, info: Tensor) -> tuple[Tensor, Tensor]:
+        column = iteration.take(rest, -1, number)
+        pivot = iteration.take(column, -2, number)
+        fails = ~(pivot > 0).squeeze(-1).squeeze(-1)
+        rest = rest - column * column.mT / torch.where(pivot == 0, 1, pivot)
+        return rest, torch.where(fails & (info == 0), number + 1, info)
+
+    info = torch.zeros(matrix.shape[:-2], dtype=torch.int64)
+    return iteration.count(matrix.shape[-1], step, (square, info))[1].to(torch.int32)
+
+
 def lu(matrix: Tensor, *, pivot: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """Return (P, L, U) with matrix = P L U."""
     factors, order, _ = factor(matrix, pivot)

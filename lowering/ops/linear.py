@@ -28,6 +28,12 @@ def upper_cholesky(matrix: Tensor, *, upper: bool = True, check_errors: bool = F
     return factor.mH, info
 
 
+def cholesky_ex(matrix: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
+    """Compute aten::linalg_cholesky_ex. The factor of a matrix that is not positive definite is NaN, where eager's is unfinished."""
+    factor = upper_cholesky(matrix)[0] if upper else torch.ops.aten.linalg_cholesky_ex.default(matrix)[0]
+    return factor, elimination.find_indefinite(matrix.mH if upper else matrix)
+
+
 def cholesky_solve(right: Tensor, factor: Tensor, upper: bool = False) -> Tensor:
     """Return X with A X = right, where A is given by its factor."""
     rank = max(right.dim(), factor.dim())
@@ -69,11 +75,16 @@ def solve_triangular(matrix: Tensor, right: Tensor, *, upper: bool, left: bool =
 
 def solve(matrix: Tensor, right: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute aten::_linalg_solve_ex: the solution, and the factors, pivots and error code of the matrix, which gradients read."""
-    is_vector = right.dim() == matrix.dim() - 1 and (right.dim() == 1 or right.shape == matrix.shape[:-1])
+    is_vector = takes_vector(matrix, right)
     columns = right.unsqueeze(-1) if is_vector else right
     solution = _eliminate(matrix, columns) if left or is_vector else _eliminate(matrix.mT, columns.mT).mT
     factors, _, pivots = elimination.factor(matrix)
     return solution.squeeze(-1) if is_vector else solution, factors, pivots, elimination.find_zero(factors)
+
+
+def takes_vector(matrix: Tensor, right: Tensor) -> bool:
+    """Return whether the right-hand side of a system is a vector for each matrix."""
+    return right.dim() == matrix.dim() - 1 and (right.dim() == 1 or right.shape == matrix.shape[:-1])
 
 
 def inverse(matrix: Tensor, *, check_errors: bool = False) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
@@ -26,8 +27,10 @@ def counts_unusually(node: Node) -> bool:
         find_argument(node, "divisor_override") is not None
 
 
-def is_upper(node: Node) -> bool:
-    return bool(find_argument(node, "upper"))
+def is_upper_or_reports(node: Node) -> bool:
+    """Return whether a factorization gives the upper factor, or its info is used otherwise than to raise."""
+    asked = [user for getitem in node.users if getitem.args[1:] == (1,) for user in getitem.users]
+    return bool(find_argument(node, "upper")) or any(user.target is not torch.ops.aten._linalg_check_errors.default for user in asked)
 
 
 def has_dynamic_sizes(node: Node) -> bool:

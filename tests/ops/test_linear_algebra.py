@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
+from lowering.fx.composed_linear import solve_least_squares
 from tests.ops.forms import differences
 
 RANDOM = torch.Generator().manual_seed(0)
@@ -27,8 +29,22 @@ ANY: dict[str, Callable[..., Any]] = {
     "lu": torch.linalg.lu, "qr": torch.linalg.qr,
     "lu_unpack": lambda a: torch.lu_unpack(*torch.linalg.lu_factor_ex(a)[:2]),
     "q": lambda a: torch.linalg.householder_product(a, a[..., 0, :].abs() * 0 + 1),
+    "lstsq": lambda a: torch.linalg.lstsq(a, a[..., :1] + 1)[0],
+    "lstsq of vectors": lambda a: torch.linalg.lstsq(a, a.sum(-1) + 1).solution,
+    "lstsq of lower rank": lambda a: torch.linalg.lstsq(torch.cat([a, a[..., :1]], -1), a + 1, 1e-4).solution,
     "ormqr": lambda a: torch.ormqr(a, a[..., 0, :] * 0 + 1, a.mT, left=False, transpose=True),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("driver", [None, "gelsy", "gelsd", "gelss", "gels"])
+def test_least_squares(driver: str | None) -> None:
+    tall = matrices(2, 6, 4)
+    for matrix in (tall, tall[0], tall[:, :3]) if driver == "gels" else (tall, tall[0], tall[:, :3], torch.cat([tall, tall[..., :1]], -1)):
+        ours, eagers = (solve(matrix, matrix[..., :1] + 1, 1e-4, driver=driver) for solve in (solve_least_squares, torch.linalg.lstsq))
+        for position in (0, 2, 3):
+            torch.testing.assert_close(ours[position], eagers[position], rtol=1e-3, atol=1e-4)
+        with pytest.raises(NotImplementedError, match="size of its residuals depends on data"):
+            _, _, _, _ = ours
 
 
 def solve_in_place(a: torch.Tensor) -> torch.Tensor:
@@ -58,6 +74,8 @@ def test_tall_matrices() -> None:
 
 def test_what_has_no_inverse() -> None:
     forms = {"det": torch.linalg.det, "slogdet": torch.linalg.slogdet, "info": lambda a: torch.linalg.lu_factor_ex(a)[2],
+             "info of a Cholesky factor": lambda a: torch.linalg.cholesky_ex(a)[1],
+             "info of an upper factor": lambda a: torch.linalg.cholesky_ex(a, upper=True).info,
              "info of an inverse": lambda a: torch.linalg.inv_ex(a)[1], "info of a solution": lambda a: torch.linalg.solve_ex(a, a)[1]}
     singular = torch.tensor([[[1.0, 2], [2, 4]], [[0, 0], [0, 0]], [[0, 1], [1, 0]]])
     assert differences(forms, (("b", "n", "n"),), [(matrices(2, 3, 3),), (singular,)], least=1) == []
