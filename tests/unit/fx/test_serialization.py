@@ -48,3 +48,19 @@ def test_a_retraced_program_has_the_same_bytes_each_time() -> None:
 
     kept: list[ExportedProgram] = []
     assert save() == save()
+
+
+def test_arguments_of_equal_types_stay_apart() -> None:
+    """A trace of the program takes arguments that are one fake tensor for the same."""
+    class Sum(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return (x - y).abs() + y
+
+    x, y, rows = torch.rand(6, 4), torch.rand(6, 4), Dim("rows", min=2, max=64)
+    program = export(Sum(), (x, y), dynamic_shapes=({0: rows}, {0: rows}))
+    read = serialization.deserialize_program(serialization.serialize_program(program).exported_program, {}, {})
+    values = {node.name: node.meta["val"] for node in read.graph.nodes if node.op != "output"}
+    assert len(set(map(id, values.values()))) == 3  # x, y, and the results of all ops
+    again = read.run_decompositions()
+    torch.testing.assert_close(again.module()(x, y), Sum()(x, y))
+    assert [node.op for node in again.graph.nodes] == [node.op for node in program.graph.nodes]
