@@ -163,8 +163,8 @@ class Model:
         maps them from `checkpoint`; they are not read until something computes with them.
     checkpoint: a safetensors file, or a folder of them, with the module's own names of weights.
     mode: `training` lowers forward and backward of the module in train mode.
-    loss: name of the output that is the loss, or the recipe of a callable. Its `outputs` (of the module) and `targets` (inputs that forward
-        does not take) map arguments of the callable to names; other keys of the recipe are passed on.
+    loss: name of the output that is the loss (a lone output is it in any case), or the recipe of a callable. Its `outputs` (of the module)
+        and `targets` (inputs that forward does not take) map arguments of the callable to names; other keys of the recipe are passed on.
     libraries: loaded before the factory runs; a string is the path of a built .so. Each of their ops becomes a custom call.
     method: the method of the module that is lowered. entry: its name among the entries of a model that has several.
     after: the entry whose results this one takes; verification runs both together.

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+LONE = "output"  # name of the leaf of a tree that is a single leaf
+
 
 def name_leaves(spec: pytree.TreeSpec) -> list[str]:
     """Return the name of each leaf of a pytree (`last_hidden_state`, `0.keys`), or `output` for a lone leaf."""
-    return [name or "output" for name, _ in flatten(build_marked(spec))]
+    return [name or LONE for name, _ in flatten(build_marked(spec))]
 
 
 def build_marked(spec: pytree.TreeSpec) -> Any:

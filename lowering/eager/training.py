@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
 from lowering import recipe
 from lowering.eager.outputs import Outputs, flatten_outputs
+from lowering.eager.pytrees import LONE
 from lowering.errors import ConfigError, LoadError, Problem, suggest
 from lowering.model import GRADIENT, LOSS, Model
 
@@ -58,14 +59,15 @@ def unwrap(module: torch.nn.Module) -> torch.nn.Module:
     return module.module if isinstance(module, WithLoss) else module  # type: ignore[return-value]
 
 
-def name_loss(model: Model) -> str:
-    """Return the name of the output that is the loss."""
-    return model.loss if isinstance(model.loss, str) else LOSS
+def name_loss(model: Model, outputs: Iterable[str]) -> str:
+    """Return the name of the output that is the loss. A module that returns one tensor need not name it."""
+    name = model.loss if isinstance(model.loss, str) else LOSS
+    return LONE if name == LOSS and list(outputs) == [LONE] else name
 
 
 def find_loss(outputs: Outputs, model: Model) -> torch.Tensor:
     """Return the loss of a module's outputs. Raises LoadError if it cannot be differentiated."""
-    place, name = f"models.{model.name}.loss", name_loss(model)
+    place, name = f"models.{model.name}.loss", name_loss(model, outputs.leaves)
     if name not in outputs.leaves:
         raise LoadError(_report_missing(place, name, outputs.leaves))
     loss = outputs.leaves[name]
@@ -78,9 +80,17 @@ def find_loss(outputs: Outputs, model: Model) -> torch.Tensor:
 
 
 def compute_gradients(module: torch.nn.Module, model: Model, outputs: Outputs) -> dict[str, torch.Tensor]:
-    """Compute the gradient of every trainable parameter with autograd, by `grad.<name>`; zeros if the loss does not depend on it."""
+    """Compute the gradient of every trainable parameter with autograd, by `grad.<name>`; zeros if the loss does not depend on it.
+
+    Raises LoadError if the module cannot be trained.
+    """
     trained = {name: parameter for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
-    found = torch.autograd.grad(find_loss(outputs, model), list(trained.values()), materialize_grads=True)
+    loss = find_loss(outputs, model)
+    try:
+        found = torch.autograd.grad(loss, list(trained.values()), materialize_grads=True)
+    except RuntimeError as error:
+        problem = Problem(f"models.{model.name}", f"eager's backward raised {error}", "the module itself cannot be trained at these sizes")
+        raise LoadError(problem) from error
     return {f"{GRADIENT}{name}": gradient for name, gradient in zip(trained, found, strict=True)}
 
 

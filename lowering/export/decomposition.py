@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from lowering.capacity import rewriting
 from lowering.composites import marking
 from lowering.custom import naming
-from lowering.eager import training
+from lowering.eager import pytrees, training
 from lowering.errors import StageFailed, Unsupported
 from lowering.fx import (
     aliasing,
@@ -79,6 +79,7 @@ def _decompose(export: Captured, model: Model, form: Form, note: Note) -> Export
     if refused := cleanup.find_flex_attention(captured.graph_module) + cleanup.find_foreign_dtypes(captured.graph_module):
         raise Unsupported(refused)
     masks.fold(captured)
+    cleanup.fold_conjugates(captured.graph_module)
     is_training, is_lazy = model.mode == "training", form.depth == "lazy"
     first = bags.choose_differentiable if is_training else recurrent.choose_loop  # before autograd, and before torch unrolls them
     with guards.record_guards(captured) as early:
@@ -154,8 +155,9 @@ def _differentiate(captured: ExportedProgram, model: Model, form: Form) -> tuple
 
     if refused := [*joint.find_random_ops(captured), *joint.find_loops(captured)]:
         raise Unsupported(refused)
+    loss = training.name_loss(model, pytrees.name_leaves(captured.call_spec.out_spec))
     with guards.record_guards(captured) as assumed:
-        return joint.differentiate(captured, training.name_loss(model), form.build_table(model.custom_calls)), assumed
+        return joint.differentiate(captured, loss, form.build_table(model.custom_calls)), assumed
 
 
 def _keep_open(assumed: Sequence[sympy.Expr], export: Captured, note: Note) -> list[sympy.Expr]:

@@ -155,6 +155,15 @@ def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
     return count
 
 
+def fold_conjugates(module: GraphModule) -> None:
+    """Replace the conjugates of numbers by numbers: autograd takes those of the constant factors of complex tensors."""
+    for body in bodies(module):
+        for node in body.graph.find_nodes(op="call_function", target=torch.ops.aten._conj.default):
+            if isinstance(node.args[0], complex):
+                node.replace_all_uses_with(node.args[0].conjugate())
+                body.graph.erase_node(node)
+
+
 def drop_all_assertions(module: GraphModule) -> None:
     """Remove every assertion on sizes and numbers, and compile the graph again."""
     for body in bodies(module):

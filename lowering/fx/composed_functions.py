@@ -202,6 +202,16 @@ def _combinations(tensor: torch.Tensor, r: int = 2, with_replacement: bool = Fal
     return tensor[indices].mT
 
 
+def _block_diag(*tensors: torch.Tensor) -> torch.Tensor:
+    """Return torch.block_diag. torch's own makes the sizes constants."""
+    blocks = [torch.atleast_2d(tensor) for tensor in tensors]
+    width, before, rows = sum(block.shape[1] for block in blocks), 0, []
+    for block in blocks:
+        rows.append(functional.pad(block, (before, width - before - block.shape[1])))
+        before += block.shape[1]
+    return torch.cat(rows)
+
+
 def _gradient(tensor: torch.Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> Any:
     """Return torch.gradient with numbers as spacing. torch's own compares the sizes with the order, at which they become constant."""
     dims = list(range(tensor.dim())) if dim is None else [dim] if isinstance(dim, int) else list(dim)
@@ -256,7 +266,8 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     torch.linalg.matrix_norm: _matrix_norm, torch.linalg.norm: _norm,
     functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
     functional.ctc_loss: _measure_lengths(functional.ctc_loss), torch.ctc_loss: _measure_lengths(torch.ctc_loss),
-    torch.Tensor.fill_diagonal_: _fill_diagonal, torch.combinations: _combinations, torch.gradient: _gradient,
+    torch.Tensor.fill_diagonal_: _fill_diagonal, torch.combinations: _combinations, torch.block_diag: _block_diag,
+    torch.gradient: _gradient,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
     torch.linalg.lstsq: composed_linear.solve_least_squares,
     functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,

@@ -48,6 +48,7 @@ def differentiate(captured: ExportedProgram, loss: str, table: Table) -> Exporte
     except Exception as error:  # ops without a gradient raise many kinds
         raise StageFailed(Problem("AOTAutograd", f"{type(error).__name__}: {error}")) from error
     effects.remove_joint_tokens(traced)
+    cleanup.fold_conjugates(traced)
     _flatten(traced, loss)
     _rename(traced.graph, placeholders)
     specs = _build_output_specs(captured, traced.graph, loss)

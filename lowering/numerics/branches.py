@@ -18,6 +18,7 @@ from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError
 from lowering.fx import cleanup, results, squeezes
 from lowering.model import Built, Model
+from lowering.numerics import stated_shapes
 from lowering.numerics.comparison import compare, find_tolerance
 from lowering.ops import packed_sequences, recurrent
 from lowering.sizes import evaluation
@@ -89,7 +90,7 @@ def _find_wrong(branches: Sequence[Branch], agrees: Callable[[Mapping[str, int]]
 def build_comparison(model: Model, module: torch.nn.Module) -> Agrees:
     """Return a function that compares a program, without its assertions, with the module at given sizes.
 
-    It says no where the module does not run.
+    It says no where the module does not run, and where a tensor has another shape than the program states.
     """
     return lambda program, sizes: _agrees(sizes, program, module, model, asserts=False)
 
@@ -109,6 +110,7 @@ def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn
     captured = program.module(check_guards=False)
     if not asserts:
         cleanup.drop_all_assertions(captured)
+        stated_shapes.check_at_run(captured)
     try:
         with restore_buffers(captured), _seed_draws(model), torch.set_grad_enabled(model.mode == "training"):
             got = flatten_outputs(captured(**arguments))

@@ -159,6 +159,11 @@ def copy_tensor(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
     return tensor.clone()
 
 
+def skip_nan(extreme: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return `extreme` of two tensors, which is the other operand where one is NaN."""
+    return lambda left, right: extreme(torch.where(left != left, right, left), torch.where(right != right, left, right))
+
+
 def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None) -> Tensor:
     """Return the distance of each row of `left` to each row of `right`, in the p-norm. The largest difference skips NaN, as in eager."""
     apart = left.unsqueeze(-2) - right.unsqueeze(-3)

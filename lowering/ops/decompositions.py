@@ -27,6 +27,7 @@ from lowering.ops import (
     folding,
     fourier,
     function_rows,
+    gradient_rows,
     grouped_products,
     indexing,
     linear,
@@ -212,7 +213,7 @@ TABLE: dict[Any, Row] = {
     aten.as_strided_copy.default: Row(views.as_strided, NONE, views.is_contiguous_storage),
 }
 
-for _rows in (torch_rows.ROWS, resampling_rows.ROWS, number_rows.ROWS, function_rows.ROWS):
+for _rows in (torch_rows.ROWS, resampling_rows.ROWS, gradient_rows.ROWS, number_rows.ROWS, function_rows.ROWS):
     if _twice := TABLE.keys() & _rows.keys():
         raise KeyError(f"two tables of lowering.ops have rows for {', '.join(map(str, _twice))}")
     TABLE.update(_rows)

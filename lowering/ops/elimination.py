@@ -147,16 +147,21 @@ def lu_solve_legacy(right: Tensor, factors: Tensor, pivots: Tensor) -> Tensor:
 
 
 def determinant(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute aten::_linalg_det: the determinant, and the factors and pivots of the matrix, where eager's may be those of its transpose."""
-    factors, _, pivots = factor(matrix)
+    """Compute aten::_linalg_det: the determinant, the factors and the pivots."""
+    factors, _, pivots = _factor_as_eager(matrix)
     return factors.diagonal(dim1=-2, dim2=-1).prod(-1) * _parity(pivots).to(matrix.dtype), factors, pivots
 
 
 def sign_and_logarithm(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute aten::_linalg_slogdet: the sign of the determinant, the logarithm of its size, and as `determinant`."""
-    factors, _, pivots = factor(matrix)
+    factors, _, pivots = _factor_as_eager(matrix)
     diagonal = factors.diagonal(dim1=-2, dim2=-1)
     return torch.sgn(diagonal).prod(-1) * _parity(pivots).to(matrix.dtype), diagonal.abs().log().sum(-1), factors, pivots
+
+
+def _factor_as_eager(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Factor a matrix, or its transpose where eager does: the gradient solves by these factors."""
+    return factor(matrix.mT if matrix.is_contiguous() and not matrix.is_complex() else matrix)
 
 
 def _parity(pivots: Tensor) -> Tensor:

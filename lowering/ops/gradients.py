@@ -9,6 +9,8 @@ import torch
 from torch._decomp import decomposition_table
 
 from lowering.ops import pooling
+from lowering.ops.arithmetic import pdist
+from lowering.ops.sampling import grid_sample
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -45,7 +47,29 @@ def upsampling(op: Any, gradient: Tensor, output_size: Sequence[Any], input_size
     return _differentiate(lambda given: decomposition_table[op](given, output_size, *settings), gradient.new_zeros(input_size), gradient)
 
 
+def sampling(gradient: Tensor, tensor: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool,
+             output_mask: Sequence[bool]) -> tuple[Tensor, ...]:  # fmt: skip
+    """Compute aten::grid_sampler_{2d,3d}_backward: the gradients of the tensor and of the grid."""
+    settings = interpolation_mode, padding_mode, align_corners
+    return _differentiate_all(lambda image, points: grid_sample(image, points, *settings), (tensor, grid), gradient)
+
+
+def weight_norm(gradient: Tensor, direction: Tensor, size: Tensor, norms: Tensor, dim: int) -> tuple[Tensor, ...]:
+    """Compute aten::_weight_norm_interface_backward: the gradients of the direction and of the size."""
+    forward = decomposition_table[torch.ops.aten._weight_norm_interface.default]
+    return _differentiate_all(lambda *given: forward(*given, dim)[0], (direction, size), gradient)
+
+
+def distances(gradient: Tensor, tensor: Tensor, p: float, distance: Tensor) -> Tensor:
+    """Compute aten::_pdist_backward."""
+    return _differentiate(lambda given: pdist(given, p), tensor, gradient)
+
+
 def _differentiate(forward: Callable[[Tensor], Tensor], tensor: Tensor, gradient: Tensor) -> Tensor:
+    return _differentiate_all(forward, (tensor,), gradient)[0]
+
+
+def _differentiate_all(forward: Callable[..., Tensor], tensors: Sequence[Tensor], gradient: Tensor) -> tuple[Tensor, ...]:
     with torch.enable_grad():
-        given = tensor.detach().requires_grad_()
-        return torch.autograd.grad(forward(given), given, gradient)[0]
+        given = [tensor.detach().requires_grad_() for tensor in tensors]
+        return torch.autograd.grad(forward(*given), given, gradient, materialize_grads=True)

@@ -42,6 +42,9 @@ _add_rows("fmod.Tensor fmod.Scalar", division.fmod, "computed as a - trunc(a / b
 _add_rows("floor_divide floor_divide.Scalar", division.floor_divide, _ROUNDED, division.is_inexact)
 _add_rows("div.Tensor_mode div.Scalar_mode", division.divide, _ROUNDED, division.is_inexact)
 
+_add_rows("fmin", arithmetic.skip_nan(torch.minimum), "broadcast operands get wrong types")
+_add_rows("fmax", arithmetic.skip_nan(torch.maximum), "broadcast operands get wrong types")
+
 _add_rows("frobenius_norm.dim", reductions.frobenius_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
 _add_rows("linalg_vector_norm", reductions.vector_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
 for _name, (_unbiased, _corrected) in reductions.MOMENTS.items():

@@ -142,15 +142,24 @@ def _divide(total: Tensor, divisor: Any) -> Tensor:
     return total / divisor if total.dtype.is_floating_point else torch.div(total, divisor, rounding_mode="trunc").to(total.dtype)
 
 
+def count_windows(size: Any, kernel: int, before: int, after: int, stride: int, dilation: int, ceil_mode: bool) -> Any:
+    """Return how many windows a dim of `size` has, without a branch on `size`. before, after: its padding.
+
+    With `ceil_mode` the last window may reach beyond the end, but begins before the padding at the end.
+    """
+    reach = size + before + after - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return reach // stride + 1
+    rounded_up = (reach + stride - 1) // stride + 1
+    if statically_known_true(after + stride <= dilation * (kernel - 1) + 1):
+        return rounded_up  # its last window always begins there
+    return torch.sym_min(rounded_up, (size + before + stride - 1) // stride)
+
+
 def _window_indices(size: Any, settings: Sequence[int], ceil_mode: bool, device: torch.device) -> Tensor:
     """Return the indices along a dim as (window, step), including those in the padding."""
     kernel, stride, padding, dilation = settings
-    reach = size + 2 * padding - dilation * (kernel - 1) - 1
-    count = reach // stride + 1
-    if ceil_mode:
-        rounded_up = (reach + stride - 1) // stride + 1
-        begins_inside = (rounded_up - 1) * stride < size + padding
-        count = rounded_up if begins_inside else rounded_up - 1
+    count = count_windows(size, kernel, padding, padding, stride, dilation, ceil_mode)
     starts = torch.arange(count, device=device) * stride - padding
     return starts.unsqueeze(-1) + torch.arange(kernel, device=device) * dilation
 

@@ -1,4 +1,4 @@
-"""Decomposition rows of pooling and interpolation, and of their gradients."""
+"""Decomposition rows of pooling and interpolation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lowering.ops import gradients, pooling, resizing
+from lowering.ops import pooling, resizing
 from lowering.ops.node_forms import counts_unusually, has_ceil_mode
 from lowering.ops.rows import NO_DYNAMIC, NOT_DEFINED, Row
 
@@ -46,18 +46,6 @@ ROWS: dict[Any, Row] = {
     aten.max_pool1d_with_indices.default: Row(partial(pooling.maximum, 1), NO_DYNAMIC),
     aten.max_pool2d_with_indices.default: Row(partial(pooling.maximum, 2), NO_DYNAMIC),
     aten.max_pool3d_with_indices.default: Row(partial(pooling.maximum, 3), NO_DYNAMIC),
-    aten.avg_pool2d_backward.default: Row(partial(gradients.average_pooling, 2), NOT_DEFINED),
-    aten.avg_pool3d_backward.default: Row(partial(gradients.average_pooling, 3), NOT_DEFINED),
-    aten._adaptive_avg_pool2d_backward.default: Row(partial(gradients.adaptive_average_pooling, 2), NOT_DEFINED),
-    aten._adaptive_avg_pool3d_backward.default: Row(partial(gradients.adaptive_average_pooling, 3), NOT_DEFINED),
-    aten.adaptive_max_pool2d_backward.default: Row(partial(gradients.adaptive_maximum_pooling, 2), NOT_DEFINED),
-    aten.adaptive_max_pool3d_backward.default: Row(partial(gradients.adaptive_maximum_pooling, 3), NOT_DEFINED),
-    aten.max_pool3d_with_indices_backward.default: Row(partial(gradients.maximum_pooling, 3), NOT_DEFINED),
-    **{getattr(aten, f"replication_pad{rank}d_backward").default: Row(
-        partial(gradients.replication, getattr(aten, f"replication_pad{rank}d").default), NOT_DEFINED) for rank in (1, 2, 3)},
-    **{getattr(aten, f"{name}_backward").default: Row(partial(gradients.upsampling, getattr(aten, name).default), NOT_DEFINED)
-       for name in ("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
-                    "upsample_trilinear3d", "upsample_bicubic2d")},
     aten.avg_pool1d.default: Row(partial(pooling.average, 1), _CEIL, counts_unusually),
     aten.avg_pool2d.default: Row(partial(pooling.average, 2), _CEIL, counts_unusually),
     aten.avg_pool3d.default: Row(partial(pooling.average, 3), _CEIL, counts_unusually),

@@ -46,7 +46,7 @@ def _pad_positions(places: Tensor, size: Any, padding_mode: int, align_corners: 
     if padding_mode == REFLECTION:
         places = _reflect(places, 0, size - 1) if align_corners else _reflect(places, -0.5, size)
     places = torch.where(places != places, 0, places)  # as eager clips NaN
-    return places.clamp(min=0).clamp(max=size - 1)
+    return torch.where(places <= 0, 0, torch.where(places >= size - 1, size - 1, places))  # at an edge, eager's gradient is 0
 
 
 def _reflect(places: Tensor, low: float, span: Any) -> Tensor:

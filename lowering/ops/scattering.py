@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -69,6 +71,14 @@ def masked_scatter(tensor: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     padded = torch.cat([flat, flat.new_zeros([1])])  # so that there is one to read
     places = torch.minimum(chosen.flatten().to(torch.int64).cumsum(0) - 1, torch.scalar_tensor(flat.shape[0] - 1, dtype=torch.int64))
     return torch.where(chosen, padded.index_select(0, places.clamp(min=0)).reshape(shape), tensor)
+
+
+def masked_scatter_backward(gradient: Tensor, mask: Tensor, sizes: Sequence[Any]) -> Tensor:
+    """Return the gradient of the source of `masked_scatter`, of shape `sizes`: elements that were not taken have none."""
+    chosen, flat = mask.expand(gradient.shape).flatten(), gradient.flatten()
+    places = (chosen.to(torch.int64).cumsum(0) - 1).clamp(min=0)
+    count = torch.sym_max(math.prod(sizes), 1)  # so that there is one to write
+    return flat.new_zeros([count]).scatter_add(0, places, torch.where(chosen, flat, 0)).narrow(0, 0, math.prod(sizes)).reshape(sizes)
 
 
 def put(tensor: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:

@@ -16,7 +16,7 @@ from lowering.eager import checkpoint, inputs, quantized
 from lowering.eager.module import instantiate
 from lowering.errors import Problem, Unsupported
 from lowering.export import capture, decomposition, sharing
-from lowering.fx import cleanup, exported, fake_results, names
+from lowering.fx import autograd_definitions, cleanup, exported, fake_results, names
 from lowering.fx.replay import tracing
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -115,8 +115,8 @@ class Export(Stage):
         options = attempts.Options(Settings(tuple(self.extended_debug)), self.trace_seconds, self.repeat, pads_data=pads_data)
         order: Sequence[attempts.Attempt] = ("strict",) if self.strict else self.policy
         form = decomposition.Form(self.decompose, self.composites, pads_data)
-        with (capture.disable_kernels(), fake_results.skip_cache(), closed_forms.keep_sizes_short(least) as shortened,
-              questions.watch_questions() as asked):  # fmt: skip
+        with (capture.disable_kernels(), autograd_definitions.replace_definitions(), fake_results.skip_cache(),
+              closed_forms.keep_sizes_short(least) as shortened, questions.watch_questions() as asked):  # fmt: skip
             captured = branches.assert_conditions(capture.capture(built, example, order, options, self.explain, note), built, note)
             result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)
         note.report("sharing", to_plain(sharing.describe_sharing(captured, result, asked, built.model, shortened, bool(self.explain))))

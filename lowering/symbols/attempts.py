@@ -174,7 +174,7 @@ def capture_attempt(
         return harmless.mark_harmless(found, program, export, seen, options.agrees)
 
     asserted = list_deferred(export, partial(spare, program)) if program is not None and _defers(attempt) else ()
-    harmless.widen(asserted, export)
+    harmless.forget(asserted, export)
     made = harmless.mark_relations(record(log, model, program, error, sources), asserted)
     guards = () if program is None or _defers(attempt) else tuple(_list_broken(made, export))
     broken = [one.expr for one in (*asserted, *guards) if one.verdict in ("part", "never")]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from math import prod
 from typing import Literal
 
 import sympy
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from lowering.fx import cleanup
 from lowering.symbols.deferred import Deferred
 from lowering.symbols.exporting import Export
 from lowering.symbols.frames import Spot
@@ -44,10 +47,16 @@ def mark_harmless(
     return tuple(replace(one, verdict="compared") if one.expr in right else one for one in conditions)
 
 
-def widen(conditions: Sequence[Deferred], export: Export) -> None:
-    """Undo what tracing concluded from conditions that are not asserted: each size has its declared range again."""
-    if export.env is None or export.program is None or not any(one.verdict == "compared" for one in conditions):
+def forget(conditions: Sequence[Deferred], export: Export) -> None:
+    """Undo what tracing concluded from conditions that are not asserted.
+
+    Each size has its declared range again. Where a later trace asks such a condition, it is a guard of its own, which nobody has judged.
+    """
+    compared = {one.expr for one in conditions if one.verdict == "compared"}
+    if export.env is None or export.program is None or not compared:
         return
+    _forget_facts(compared, export.env, export)
+    cleanup.drop_assertions(export.program.graph_module, compared)
     for dim in export.declared:
         symbol = export.own.get(dim.id)
         if symbol is None or dim.dim is None or export.final(symbol) != symbol or symbol not in export.env.var_to_range:
@@ -61,6 +70,20 @@ def widen(conditions: Sequence[Deferred], export: Export) -> None:
         export.env.var_to_range[symbol] = whole
         if symbol in export.program.range_constraints:
             export.program.range_constraints[symbol] = whole
+
+
+def _forget_facts(compared: Collection[str], env: ShapeEnv, export: Export) -> None:
+    """Remove conditions from the guards and assertions that `env` takes for granted."""
+
+    def is_kept(expr: sympy.Basic) -> bool:
+        return export.rename_retraced(str(expr)) not in compared
+
+    env.guards = [guard for guard in env.guards if is_kept(guard.expr)]
+    env.deferred_runtime_asserts = {
+        symbol: [one for one in asserted if is_kept(one.expr)] for symbol, asserted in env.deferred_runtime_asserts.items()}
+    kept = (*env.guards, *chain.from_iterable(env.deferred_runtime_asserts.values()))
+    env.axioms = {fact: value for one in kept for fact, value in env.get_implications(env.simplify(one.expr))}
+    env._version_counter += 1  # answers to earlier questions are kept by this number
 
 
 def mark_relations(found: SymbolRecord, conditions: Sequence[Deferred]) -> SymbolRecord:

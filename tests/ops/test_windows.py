@@ -38,6 +38,17 @@ def test_halves_are_rounded_once() -> None:
     assert differences(forms, (("b", 6, "length"),), [(x,), (x[:1, :, :1],)], least=1) == []
 
 
+def test_the_last_window_of_a_ceil_mode_begins_inside() -> None:
+    forms: dict[str, Callable[..., Any]] = {
+        "avg_pool1d": lambda x: functional.avg_pool1d(x[0], 2, padding=1, ceil_mode=True),
+        "avg_pool2d": lambda x: functional.avg_pool2d(x, 2, 2, 1, ceil_mode=True, count_include_pad=False),
+        "avg_pool3d": lambda x: functional.avg_pool3d(x, (2, 1, 3), (3, 2, 2), (1, 0, 1), ceil_mode=True, divisor_override=4),
+        "max_pool2d": lambda x: functional.max_pool2d(x, 2, 3, 1, ceil_mode=True, return_indices=True),
+        "dilated": lambda x: functional.max_pool2d(x, 2, 3, 1, (1, 2), ceil_mode=True),
+    }  # fmt: skip
+    assert differences(forms, ((2, 3, "h", "w"),), [(normal(2, 3, h, w),) for h, w in ((7, 6), (6, 7), (5, 9), (2, 3))], least=2) == []
+
+
 def test_pooling_over_a_whole_map() -> None:
     forms: dict[str, Callable[..., Any]] = {
         "max_pool2d": lambda x: functional.max_pool2d(x, x.shape[-2:]), "avg_pool2d": lambda x: functional.avg_pool2d(x, x.size()[2:]),

@@ -93,7 +93,7 @@ def test_eager_runs_across_the_ranges(name: str) -> None:
         if name in SIZED:
             continue
         counted = any if name in WITHOUT_BATCH else all
-        losses = {name_loss(model(name))} if model(name).mode == "training" else set()
+        losses = {name_loss(model(name), results)} if model(name).mode == "training" else set()
         assert counted(value.shape[:1] == (sizes["batch"],) for result, value in results.items() if result not in losses)
 
 

@@ -144,6 +144,12 @@ def test_dropout_of_probability_0_is_none() -> None:
         torch.testing.assert_close(got, want)
 
 
+def test_a_lone_result_is_the_loss() -> None:
+    declared = model("Lone")
+    for got, want in compared(exported(declared), declared, 5).values():
+        torch.testing.assert_close(got, want)
+
+
 @pytest.mark.parametrize(("loss", "told"), [
     ("lss", "has no output 'lss' (outputs: logits)"),
     ("logits", "is torch.float32 of shape [2, 3]"),

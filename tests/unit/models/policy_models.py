@@ -14,9 +14,12 @@ from transformers.utils import torch_compilable_check
 from lowering.model import Input, Model, Symbol
 
 
-class CeilPools(nn.Module):
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return functional.max_pool2d(x, 3, 2, 1, ceil_mode=True), functional.avg_pool2d(x, 2, 2, ceil_mode=True)
+class Halved(nn.Module):
+    """A branch on a condition that holds for every size, which torch cannot prove."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = x.shape[2]
+        return x * 2 if 2 * (size // 2) < 1 + size else x
 
 
 class Slices(nn.Module):

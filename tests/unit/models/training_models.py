@@ -85,3 +85,19 @@ class Solved(nn.Module):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         solution = torch.linalg.solve(self.matrix, x.t())
         return {"loss": nn.functional.adaptive_avg_pool1d(solution.unsqueeze(0).square(), 2).sum() + torch.linalg.inv(self.matrix)[0].sum()}
+
+
+class Lone(nn.Module):
+    """(batch, 4) -> its loss alone, of an image at points that a normed layer chooses, in every padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))
+        self.image = nn.Parameter(torch.arange(24.0).view(1, 2, 3, 4).cos())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        points = torch.cat([self.layer(x), self.layer.weight.new_tensor([[-1.0, 1.0]])]).view(1, 1, -1, 2)  # and a corner
+        taken = [nn.functional.grid_sample(self.image, points, mode, padding, align_corners=True)
+                 for mode, padding in (("bilinear", "border"), ("bicubic", "reflection"), ("bilinear", "zeros"), ("nearest", "zeros"))]
+        volume = nn.functional.grid_sample(self.image.unsqueeze(2), nn.functional.pad(points, (0, 1)).unsqueeze(1), align_corners=False)
+        return torch.stack(taken).square().sum() + volume.square().sum()

@@ -32,7 +32,7 @@ def test_two_symbols_that_must_be_equal_are_named() -> None:
 
 
 def test_a_guard_that_torch_cannot_prove_is_reported_as_unproved() -> None:
-    model = models.model(models.CeilPools, {"n": N8, "h": Symbol(8, 40), "w": Symbol(8, 40)}, x=("n", 3, "h", "w"))
+    model = models.model(models.Halved, {"n": N8, "h": Symbol(8, 40)}, x=("n", 3, "h"))
     text = failure(model, Export(policy=("declared",), explain=False))
     assert "the code needs 2 * (h // 2) < 1 + h, which torch.export cannot prove for 8 <= h <= 40" in text
     assert "in the model's YAML" not in text and "_h" not in text  # torch suggests `h = 2*_h - 1`, which leaves out half of the sizes
