@@ -132,15 +132,15 @@ def test_a_loop_over_a_size_takes_its_range_and_warns_of_no_weaker_condition() -
     assert {one["text"]: one["holds"] for one in notes.symbols["relations"]}["n > 2"] == "implied"
 
 
-@pytest.mark.parametrize("model", [
-    models.model(models.Groups, {"n": Symbol(4, 24, multiple_of=4)}, x=("n", 3)),
-    models.model(models.Written, {"n": N8}, cache=(2, 8, 3), rows=(2, "n", 3)),
+@pytest.mark.parametrize(("model", "asks"), [
+    (models.model(models.Groups, {"n": Symbol(4, 24, multiple_of=4)}, x=("n", 3)), True),
+    (models.model(models.Written, {"n": N8}, cache=(2, 8, 3), rows=(2, "n", 3)), False),
 ], ids=lambda value: value.name if isinstance(value, Model) else "")
-def test_a_condition_on_which_no_number_depends_refuses_nothing(model: Model) -> None:
+def test_a_condition_on_which_no_number_depends_refuses_nothing(model: Model, asks: bool) -> None:
     program, notes = exported(model, Export(policy=("oblivious",), archive=False))
     assert guards(program) == () and not scalar_assertions(program)
     assert not notes.said.keys() & {"guard_within_range", "part_of_ranges"}
-    assert any(one["holds"] == "compared" for one in notes.symbols["relations"])
+    assert any(one["holds"] == "compared" for one in notes.symbols["relations"]) == asks
     found, _ = verify(program, Settings(levels=(Level.EXPORTED,)))
     assert not (found.mismatches or found.failures or found.declined)
 
