@@ -26,6 +26,7 @@ _FEW = 1 / 64
 _ROUNDED = {torch.float32: torch.float32, torch.complex64: torch.float32, torch.float64: torch.float64, torch.complex128: torch.float64,
             torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}  # fmt: skip
 _PERTURBED = (2, 8)  # perturbed runs of eager: as many as one look takes, and as many as are taken before an element is wrong
+_NEAR = (2, 3, 4, 6, 8)  # the same for one element of many: most that are off by more than two runs show are settled by one more
 _BIASED = 6  # perturbed runs that show how far the mean error of a result of halves moves
 _FAR = 6.0  # standard deviations of its rounding that one element of a half, or of eager itself, may be off
 _FOREIGN = 1 / 64  # of the elements, above which float64 computes something else than eager
@@ -170,13 +171,21 @@ class Arbiter:
         room = torch.zeros_like(perturbed.split(wants[index]))
         yield room
         dtype = _ROUNDED.get(comparison.choose_deciding(wants[index].dtype, self.makings[index].narrowest))
-        for count in range(_SAMPLES if dtype is not None else 0):
-            if (spreads := self._reruns.measure_spread(dtype, count)) is None:
-                break
-            yield (room := rounding.FITTED * perturbed.pool_distances(perturbed.split(spreads[index])))
-        for count in _PERTURBED:
-            if (deviation := self._reruns.measure_deviation(index, wants, count)) is not None:
-                yield torch.maximum(room, _FAR * deviation)
+        counts = [(count, False) for count in range(_SAMPLES if dtype is not None else 0)]
+        first = 1 if dtype in perturbed.HALVES else 0  # `_is_near` takes as many perturbed runs, which are cheaper than those in float64
+        perturbing = [(count, True) for count in _PERTURBED]
+        for count, perturbs in (*perturbing[:first], *counts, *perturbing[first:]):
+            found = self._measure_room(index, wants, dtype, count, perturbs)
+            if found is not None:
+                yield (room := torch.maximum(room, found))
+
+    def _measure_room(self, index: int, wants: Sequence[torch.Tensor], dtype: Any, count: int, perturbs: bool) -> torch.Tensor | None:
+        """Return how far samples of rounding take each element: perturbed runs, or runs in float64. None if eager takes none."""
+        if perturbs:
+            deviation = self._reruns.measure_deviation(index, wants, count)
+            return None if deviation is None else _FAR * deviation
+        spreads = self._reruns.measure_spread(dtype, count)
+        return None if spreads is None else rounding.FITTED * perturbed.pool_distances(perturbed.split(spreads[index]))
 
     def _is_flushed(self, index: int, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
         """Return whether a result agrees with eager's where its ops take subnormal numbers for zeros."""
@@ -245,7 +254,7 @@ class Arbiter:
         if comparison.choose_deciding(want[index].dtype, self.makings[index].narrowest) not in perturbed.HALVES or not limit:
             return False
         off, own = perturbed.measure_distances(got, exact), perturbed.measure_distances(want[index], exact)
-        for count in _PERTURBED:
+        for count in _NEAR:
             deviation = self._reruns.measure_deviation(index, want, count)
             if deviation is None:
                 return False

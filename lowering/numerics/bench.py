@@ -21,7 +21,7 @@ from lowering.numerics.arbitration import Arbiter
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.conditions import Conditions
 from lowering.numerics.integers import Replaying
-from lowering.numerics.perturbed import HALVES
+from lowering.numerics.perturbed import find_halves
 from lowering.numerics.points import Point, Sizes, Space
 from lowering.numerics.runner import Eager, LevelRun, Run, Tensors, make_runner
 from lowering.numerics.ties import Picks
@@ -74,6 +74,7 @@ class Bench:
         self.space = replace(Space.build(self.model, self.signature), conditions=self.conditions)
         self.devices = {platform: Xla(platform) for platform in self.platforms}
         self.arbiter = Arbiter(self.eager, self.makings, self.note)
+        self.halves = find_halves(self.results, self.makings)
         self.is_random = any(making.is_random for making in self.makings)
         self._ran: tuple[Tensors, tuple[torch.Tensor, ...], float] | None = None  # inputs, what eager computed, and its CPU seconds
         self._watched: tuple[Tensors, Picks, tuple[torch.Tensor, ...]] | None = None  # inputs, what eager picked, its results
@@ -154,9 +155,8 @@ class Bench:
             got, want, compared = self._replay(run, given, compared)
         settled = self.arbiter.settle(compared, given, got, want, fixed)
         if reference.seconds < EXAMINED_SECONDS and not self.makes_integers:  # a step of an integer is no small error
-            halves = [index for index in fixed
-                      if comparison.choose_deciding(want[index].dtype, self.makings[index].narrowest) in HALVES]
-            settled = self.arbiter.examine(settled, given, got, want, fixed if reference.is_close else halves)
+            examined = [index for index in fixed if reference.is_close or index in self.halves]
+            settled = self.arbiter.examine(settled, given, got, want, examined)
         checked = LevelCheck(seconds, dict(zip((result.label for result in self.results), settled, strict=True)))
         return self._retry(run, given, reference, checked) if retry and not checked.agrees else checked
 

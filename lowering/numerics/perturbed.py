@@ -12,9 +12,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lowering.numerics import noise
-from lowering.numerics.ancestry import MOVING
+from lowering import types
+from lowering.numerics import comparison, noise
+from lowering.numerics.ancestry import MOVING, Making
 from lowering.numerics.watching import Watching
+from lowering.signature import Result
 
 HALVES = (torch.bfloat16, torch.float16)
 _FLOATS = (*HALVES, torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -119,6 +121,13 @@ def sample(run: Callable[[], Sequence[torch.Tensor]], seed: int, breaks: bool = 
     # fused ops round less often, and oneDNN runs whole recurrent layers
     with Perturbed(seed, breaks), sdpa_kernel(SDPBackend.MATH), _enable_mkldnn(False):
         return run()
+
+
+def find_halves(results: Sequence[Result], makings: Sequence[Making]) -> list[int]:
+    """Return the indices of the results that carry the rounding of halves."""
+    dtypes = [result.dtype and types.DTYPES[result.dtype].torch for result in results]
+    return [index for index, (dtype, making) in enumerate(zip(dtypes, makings, strict=True))
+            if isinstance(dtype, torch.dtype) and comparison.choose_deciding(dtype, making.narrowest) in HALVES]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from lowering.eager.mlir_module import MlirModule
 from lowering.errors import ShapelineError
@@ -35,6 +35,7 @@ from lowering.store.digests import compute_digest
 
 _FULL = ("all",)  # every element is selected: the most that a capacity may meet
 _LOOPED_SECONDS = 0.1  # of one eager run, up to which a program with loops is compiled in the shortest time: its code is 10 times slower
+_JUDGED_HALVES = 8  # times shorter that one eager run may take where halves are judged, by up to 8 runs with rounding
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
 
 
@@ -64,7 +65,8 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     bench = Bench(top.ir, program.signature, settings.platforms, trace_results(exported.ir, program.signature) if exported else (),
                   conditions=Conditions.read(text, program.signature) if is_hlo else Conditions(),
                   makes_integers=exported is not None and converts(exported.ir))
-    chosen = choose_points(bench.space, settings.points, settings.budget, settings.seed, bench.seconds)
+    budget = replace(settings.budget, seconds=settings.budget.seconds / (_JUDGED_HALVES if bench.halves else 1))
+    chosen = choose_points(bench.space, settings.points, budget, settings.seed, bench.seconds)
     trial = _Trial(bench, dict(_list_runs(program, settings.levels, bench)), settings.seed)
     checks, kept = [], []
     special: list[PointCheck] = []
@@ -94,9 +96,8 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
                         special.append(trial.compare(at, changed, varied, is_quick))
     states_own_ranges = isinstance(top.ir.module, MlirModule) and top.ir.module.level is not Level.TORCH
     answers = _read_answers(program, text, bench.space) if is_hlo and not states_own_ranges else relations.Answers()
-    budget = {"elements": settings.budget.elements, "seconds": settings.budget.seconds}
     return Verification(
-        tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(find_declined(bench.space, settings.seed)), tuple(special),
+        tuple(checks), answers, trial.blame, asdict(budget), tuple(kept), tuple(find_declined(bench.space, settings.seed)), tuple(special),
         left_out, (*list_untried(bench.space, chosen), *trial.list_untried()), are_all(bench.space, chosen),
         tuple(result.label for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
         comparison.list_weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept), trial.taken,
