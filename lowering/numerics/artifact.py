@@ -214,7 +214,7 @@ def read_program(folder: Path, name: Any, sha256: str, place: str) -> bytes:
 
 @contextmanager
 def _convert_errors(path: Path, what: str = "") -> Iterator[None]:
-    """Convert the errors of data that are not as they were written to InfraError. what: of which part of `path`."""
+    """Convert the errors of damaged data to InfraError inside the block. what: the part of `path` that is read."""
     try:
         yield
     except FileNotFoundError as error:

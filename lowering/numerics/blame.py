@@ -1,4 +1,4 @@
-"""Which level of a program is the first that is wrong."""
+"""Find the first level of a program that is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the program of each level runs on weights and inputs in the signature's order."""
+"""Functions that run the program of each level on weights and inputs in the signature's order."""
 
 from __future__ import annotations
 

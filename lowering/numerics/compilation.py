@@ -1,4 +1,4 @@
-"""How a static program is compiled by XLA: the form it is given, the options, and the key of the executable."""
+"""Compilation of a static program by XLA: the form that XLA is given, the options, and the key of the executable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons of sizes that a program takes branches by: which way each goes at given sizes, computed without refining the program."""
+"""Comparisons of sizes that decide a program's branches: the outcome of each at given sizes, computed without refining the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consumers: who runs which level. Each pair of a level and a consumer is compared with eager, and the pairs make a matrix."""
+"""Consumers of levels: each pair of a level and a consumer that runs it is compared with eager, and the pairs make a matrix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORDS = tuple(f"{level.word}:{consumer}" for level, takers in TAKERS.items() for
 
 @dataclass(frozen=True)
 class Pair:
-    """A level and who runs it. Written `stablehlo:iree`, or `stablehlo` for the level's first consumer."""
+    """A level and the consumer that runs it. Written `stablehlo:iree`, or `stablehlo` for the level's first consumer."""
 
     level: Level
     consumer: str

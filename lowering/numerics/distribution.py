@@ -65,7 +65,7 @@ def _compute_features(runs: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
 
 
 def _differs(features: torch.Tensor, count: int, seed: int) -> bool:
-    """Return whether the first `count` rows lie further from the others than any two groups do that the rows are dealt to at random."""
+    """Return whether the first `count` rows lie further from the others than the two groups of any random split of the rows do."""
     centred = features - features.mean(0)
     size = centred.square().mean(0).sqrt()
     centred = centred[:, size > 0] / size[size > 0]
