@@ -9,27 +9,22 @@ import ast
 import hashlib
 import importlib.util
 import os
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lowering import environments
 from lowering.custom.sources import SUFFIXES, add_headers
-from lowering.store import memory
+from lowering.store import distributions, memory
 from lowering.store.stamps import Stamps
 from lowering.tracking import INSTALLED
 
 OWN = Path(__file__).resolve().parents[1]
-# Packages that belong to a name, but whose distribution does not list the name among its modules.
-NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
 MOST_FILES = 1000  # of a folder that a model names
 UNTRACKED = "untracked"  # in place of a digest
-IMPORTS, DISTRIBUTIONS = "imports", "distributions"  # kinds of facts that processes remember
+IMPORTS = "imports"  # kind of facts that processes remember
 DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that may affect its behaviour
 _loaded: dict[Path, str] = {}  # digests of the files of modules that were loaded when `freeze_loaded` was called
 stamps = Stamps()  # of the own files and folders that were looked at: while they are the same, so is what follows from them
@@ -76,15 +71,7 @@ def list_versions(*names: str) -> dict[str, str]:
 def _find_provenance(names: tuple[str, ...], generation: int) -> tuple[dict[str, str], dict[str, str]]:
     files, outside = _follow_imports(names, generation)
     digests = {_shorten_path(file): _loaded.get(file) or _compute_file_digest(file, *_read_stamp(file)) for file in sorted(files)}
-    return digests, _read_versions(outside)
-
-
-def _read_versions(outside: Iterable[str]) -> dict[str, str]:
-    found = {"python": platform.python_version(), "machine": platform.machine(), **environments.read_archives()}
-    for top in sorted(outside):
-        for package in (*_map_distributions().get(top, ()), *NAMESPACES.get(top, ())):
-            found[package] = _find_version(package)
-    return found
+    return digests, distributions.read_versions(outside)
 
 
 def list_targets(spec: Any) -> list[str]:
@@ -251,34 +238,6 @@ def _compute_file_digest(file: Path, _modified: int, _size: int) -> str:
 
 def _compute_digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-@cache
-def _map_distributions() -> Mapping[str, list[str]]:
-    def read() -> dict[str, list[str]]:
-        return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
-
-    return dict(memory.find(DISTRIBUTIONS, stamp_distributions(), read))
-
-
-def stamp_distributions() -> str:
-    """Return a digest that changes when a distribution is installed, removed or replaced."""
-    found = hashlib.sha256(f"{sys.version} {sys.path}".encode("utf-8", "surrogateescape"))
-    for folder in sys.path:
-        with suppress(OSError), os.scandir(folder or ".") as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.endswith(("-info", ".egg")):
-                    status = entry.stat()
-                    found.update(f"{entry.path} {status.st_mtime_ns} {status.st_ino}\n".encode("utf-8", "surrogateescape"))
-    return found.hexdigest()
-
-
-@cache
-def _find_version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "missing"
 
 
 def _walk_targets(spec: Any) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lowering import trust
-from lowering.store import provenance
+from lowering.store import distributions, provenance
 from lowering.store.digests import compute_digest
 
 LONGEST = 100  # characters of the path of a socket
@@ -241,6 +241,6 @@ def _digest(warm: Sequence[str]) -> str:
     status = [line for line in Path("/proc/self/status").read_text().splitlines() if line.split(":")[0] in _STATUS]
     limits = [resource.getrlimit(number) for number in range(16)]
     spaces = [str(entry.readlink()) for entry in sorted(Path("/proc/self/ns").iterdir())]
-    return compute_digest([provenance.digest_sources(*own), provenance.list_versions(*own), provenance.stamp_distributions(), list(warm),
+    return compute_digest([provenance.digest_sources(*own), provenance.list_versions(*own), distributions.compute_stamp(), list(warm),
                            sys.executable, sys.path, variables, status, limits, spaces, Path("/proc/self/cgroup").read_text(),
                            os.nice(0)])[:16]  # fmt: skip
