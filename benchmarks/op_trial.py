@@ -16,7 +16,7 @@ from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import counted, distribution, runner
 from lowering.numerics.ancestry import trace_results
-from lowering.numerics.bench import Bench, Reference, draw_runs
+from lowering.numerics.bench import Bench, Reference
 from lowering.record.failure import classify
 from lowering.signature import Signature
 from lowering.sizes import evaluation
@@ -166,7 +166,7 @@ def _verify(sample: Sample, built: Built, program: Program, progress: _Progress)
         except LoadError as error:
             why_not = f"eager fails at other shapes: {error}"
             continue
-        reference = Reference(want, runs=draw_runs(bench.eager, given, distribution.RUNS, 0) if bench.is_random else ())
+        reference = Reference(want, runs=distribution.draw_runs(bench.eager, given, distribution.RUNS, 0) if bench.is_random else ())
         for device.is_quick in (True, False):  # as the verifier does: what differs is compiled again in XLA's usual way
             found = bench.check(run, given, reference)
             if found.agrees or found.refused:

@@ -113,7 +113,7 @@ class Bench:
                     fix = "a model to verify must be deterministic but for PyTorch's random ops: eval mode, no uninitialized memory"
                     raise LoadError(Problem(f"models.{self.model.name}", cause, fix))
         count = distribution.RUNS if seconds < _DRAWN_SECONDS else 1
-        return Reference(want, seconds, draw_runs(self.eager, given, count, seed) if self.is_random else ())
+        return Reference(want, seconds, distribution.draw_runs(self.eager, given, count, seed) if self.is_random else ())
 
     def compare(self, got: torch.Tensor, want: torch.Tensor, making: Making) -> Comparison:
         tolerance = comparison.find_tolerance(want.dtype, self.model.tolerances, want, making.narrowest)
@@ -130,7 +130,7 @@ class Bench:
         try:
             taken = self.select_inputs(given)
             got = run(taken)
-            runs = draw_runs(run, taken, len(reference.runs), _LEVEL_SEED + retry) if reference.runs else ()
+            runs = distribution.draw_runs(run, taken, len(reference.runs), _LEVEL_SEED + retry) if reference.runs else ()
         except Refused as error:
             return LevelCheck(time.perf_counter() - start, failure=str(error), refused=True, log=error.log)
         except ShapelineError as error:
@@ -242,7 +242,8 @@ class Bench:
 
     def _retry(self, run: Run, given: Tensors, reference: Reference, checked: LevelCheck) -> LevelCheck:
         if any(making.is_random and not found.agrees for making, found in zip(self.makings, checked.outputs.values(), strict=True)):
-            again = Reference(reference.want, reference.seconds, draw_runs(self.eager, given, len(reference.runs), _LEVEL_SEED + 2))
+            again = Reference(reference.want, reference.seconds,
+                              distribution.draw_runs(self.eager, given, len(reference.runs), _LEVEL_SEED + 2))
             return self.check(run, given, again, retry=False)
         wrong = {found.wrong for found in checked.outputs.values() if not found.agrees}
         if wrong - {"values", "non-finite"} or not self._watch(given)[0].ties:  # what is picked may be masked by infinities
@@ -291,13 +292,3 @@ class Bench:
     def select_inputs(self, given: Tensors) -> dict[str, torch.Tensor]:
         names = {argument.name for argument in self.signature.inputs}
         return {name: value for name, value in given.items() if name in names}
-
-
-def draw_runs(run: Run, given: Tensors, count: int, seed: int) -> tuple[tuple[torch.Tensor, ...], ...]:
-    """Return the results of `count` runs, each with its own seed. The state of torch's generator is kept."""
-    found = []
-    with torch.random.fork_rng(devices=[]):
-        for index in range(count):
-            torch.manual_seed(1_000_003 * seed + index)
-            found.append(run(given))
-    return tuple(found)

@@ -11,6 +11,7 @@ from lowering import types
 from lowering.model import Tolerance
 from lowering.numerics import comparison
 from lowering.numerics.comparison import Comparison
+from lowering.numerics.runner import Run, Tensors
 
 RUNS = 16  # of each program
 _SHUFFLES = 20_000  # a program that draws as eager does is told apart from it once in that many tests
@@ -94,3 +95,13 @@ def _describe(word: str, ours: torch.Tensor, theirs: torch.Tensor, result: torch
     return (f"random {types.dtype_name(result.dtype)} numbers of another distribution, "
                     f"seen in the {word} over {len(ours)} and {len(theirs)} runs: "
             f"{words(ours)}; eager {words(theirs)}")
+
+
+def draw_runs(run: Run, given: Tensors, count: int, seed: int) -> tuple[tuple[torch.Tensor, ...], ...]:
+    """Return the results of `count` runs, each with its own seed. The state of torch's generator is kept."""
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        for index in range(count):
+            torch.manual_seed(1_000_003 * seed + index)
+            found.append(run(given))
+    return tuple(found)

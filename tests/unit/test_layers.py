@@ -1,8 +1,9 @@
-"""Imports: no circle in a package, and the contracts of pyproject.toml notice an import that points up."""
+"""Imports: no circle in a package, and the contracts of pyproject.toml notice an import that points up. Files: none is too long."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("lowering", "flows", "shapeline", "benchmarks", "tests")
 PLANTED = "def planted() -> None:\n    from flows.command import printing\n\n    print(printing)\n"
 
 
@@ -29,6 +31,12 @@ def circle(package: str) -> list[str]:
 @pytest.mark.parametrize("package", ["flows", "lowering", "shapeline"])
 def test_no_import_circle(package: str) -> None:
     assert circle(package) == []
+
+
+def test_no_file_is_longer_than_contributing_says() -> None:
+    limit = int(re.search(r"never more than (\d+);", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))[1])
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    assert [str(path.relative_to(ROOT)) for path, length in lengths.items() if length > limit] == []
 
 
 @pytest.fixture
