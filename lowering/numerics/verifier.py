@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 from lowering.eager.mlir_module import MlirModule
 from lowering.errors import ShapelineError
@@ -66,7 +67,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
                   conditions=Conditions.read(text, program.signature) if is_hlo else Conditions(),
                   makes_integers=exported is not None and converts(exported.ir))
     budget = replace(settings.budget, seconds=settings.budget.seconds / (_JUDGED_HALVES if bench.halves else 1))
-    chosen = choose_points(bench.space, settings.points, budget, settings.seed, bench.seconds)
+    chosen = choose_points(bench.space, settings.points, budget, settings.seed, partial(takeover.measure, bench))
     trial = _Trial(bench, dict(_list_runs(program, settings.levels, bench)), settings.seed)
     checks, kept = [], []
     special: list[PointCheck] = []

@@ -1,6 +1,7 @@
 """Verdicts of comparisons that agreed, kept in this user's state folder by digest of everything that may change them.
 
-A verdict is data: which results of a program were compared with those of a reference, and how far they were apart.
+A verdict is data: which results of a program were compared with those of a reference, and how far they were apart. What eager costs at some
+sizes is kept beside them.
 """
 
 from __future__ import annotations

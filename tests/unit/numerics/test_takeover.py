@@ -11,7 +11,7 @@ import pytest
 
 from lowering.errors import Mismatch
 from lowering.model import Symbol
-from lowering.numerics import verifier
+from lowering.numerics import bench, verifier
 from lowering.plain import to_plain
 from lowering.stages.verify import Verify
 from lowering.store import executables, verdicts
@@ -75,3 +75,9 @@ def test_nothing_is_taken_over_on_other_inputs(monkeypatch: pytest.MonkeyPatch) 
     verify(PARTS)
     monkeypatch.setattr(verifier, "_choose_seed", lambda seed, sizes: seed + 1)
     assert not any(maker for makers in verify(PARTS).values() for maker in makers)
+
+
+def test_the_time_of_eager_at_a_size_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = verify(PARTS)
+    monkeypatch.setattr(bench.Bench, "seconds", lambda self, sizes: pytest.fail("was measured again"))
+    assert set(verify(PARTS)) == set(first)

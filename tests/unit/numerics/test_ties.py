@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ class TopP(torch.nn.Module):
 
 
 def test_elements_masked_in_the_order_of_equal_ones_are_not_decided(tmp_path: Path) -> None:
-    result = lowered(model(TopP, {"x": Input("float32", ("n", 32))}), tmp_path)
+    result = lowered(replace(model(TopP, {"x": Input("float32", ("n", 32))}), seed=1), tmp_path)  # whose inputs round to equal elements
     assert (result.outcome, codes(result)) == ("ok", {"verify_ties"})
 
 
