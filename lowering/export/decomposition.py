@@ -65,7 +65,8 @@ def decompose_in_time(export: Captured, model: Model, form: Form, seconds: float
     """Return the functional program. Raise StageFailed, with the condition and the line, if its trace takes more than `seconds`."""
     assert export.program is not None
     try:
-        with deadline.limit_time(seconds), torch_warnings.silence(), tracing_costs.defer_code():
+        with (deadline.limit_time(seconds), torch_warnings.silence(), tracing_costs.defer_code(),
+              tracing_costs.describe_values_once()):  # fmt: skip
             return _decompose(export, model, form, note)
     except deadline.Overdue as late:
         meanings = {str(symbol): str(meaning) for symbol, meaning in names.symbol_names(export.program, model).items()}

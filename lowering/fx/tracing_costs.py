@@ -63,6 +63,19 @@ def read_values_directly() -> Iterator[None]:
         yield
 
 
+def describe_values_once() -> AbstractContextManager[Any]:
+    """Return a context in which nodes have their values, and no second description of the same sizes and strides.
+
+    For each description torch asks whether the tensor is contiguous in three memory formats, which takes a twelfth of a trace with
+    symbolic sizes.
+    """
+    return mock.patch.object(proxy_tensor, "_extract_tensor_metadata", _describe_nothing)
+
+
+def _describe_nothing(*_: object) -> None:
+    """Return no description of a tensor."""
+
+
 _PLAIN = (torch.Tensor, torch.nn.Parameter, FakeTensor)
 _WITH_BODIES = ("associative_scan", "cond", "map_impl", "scan", "while_loop")
 

@@ -251,6 +251,7 @@ def _cut_costs(attempt: Attempt, options: Options) -> Iterator[None]:
         stack.enter_context(tracing_costs.skip_stack_traces())
         if not is_strict(attempt):
             stack.enter_context(tracing_costs.read_values_directly())
+            stack.enter_context(tracing_costs.describe_values_once())
             stack.enter_context(tracing_costs.defer_code())
             if not options.pads_data:  # whose answers about sizes differ from one part of the trace to the next
                 stack.enter_context(fake_results.keep_costly())

@@ -56,6 +56,20 @@ def test_values_read_directly_are_those_of_torch() -> None:
     assert theirs
 
 
+def test_a_program_of_values_described_once_is_that_of_torch() -> None:
+    def trace() -> ExportedProgram:
+        return export(Mixed(), (torch.rand(6, 4),), dynamic_shapes=({0: Dim("n", min=2, max=64)},)).run_decompositions()
+
+    theirs = trace()
+    with tracing_costs.describe_values_once():
+        mine = trace()
+    described = [[(str(node), value.shape, value.stride()) for node in program.graph.nodes
+                  if isinstance(value := node.meta.get("val"), torch.Tensor)] for program in (theirs, mine)]
+    assert str(mine) == str(theirs)
+    assert str(described[0]) == str(described[1])
+    assert {type(node.meta.get("tensor_meta")) for node in mine.graph.nodes} == {type(None)}
+
+
 def test_code_is_generated_when_it_is_called_or_read(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     generate = Graph.python_code
