@@ -30,8 +30,6 @@ class Undeclared(Exception):
 
 
 @lru_cache
-
-
 def find_origin(module: str, name: str) -> str | None:
     """Return the dotted path of `name` in a module: its import or the module's own class; None if it is neither."""
     for node in _parse_module(module) or ():
@@ -55,13 +53,19 @@ def find_definition(path: str) -> ast.stmt | None:
         return None
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return _InlineAliases(module).visit(node)  # type: ignore[no-any-return]  # again and again: what is inlined stays
+            return _inline_aliases(module, node)
     try:
         locate(path)
     except Undeclared as error:
         defined = [node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
         raise Undeclared(str(error), suggest(name, defined) or error.fix) from None
     return None
+
+
+@lru_cache(maxsize=1024)
+def _inline_aliases(module: str, node: ast.stmt) -> ast.stmt:
+    """Inline the aliases in a definition, in place and once: `_parse_file` returns the same statement until the file changes."""
+    return _InlineAliases(module).visit(node)  # type: ignore[no-any-return]
 
 
 class _InlineAliases(ast.NodeTransformer):
