@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ X = {"dtype": "float32", "shape": ["batch", 16]}
 GOOD = {"factory": FACTORY, "inputs": {"x": X}, "symbols": {"batch": {"min": 1, "max": 8}}}
 
 
+@cache
 def validator(kind: str) -> Draft202012Validator:
     Draft202012Validator.check_schema(SCHEMAS[kind])
     return Draft202012Validator(SCHEMAS[kind])
