@@ -20,7 +20,12 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu
 # Before torch is loaded: threads that wait for each other on small tensors take a fifth more CPU.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Before the workers and commands of the tests are started, whose processes load the same sources: one compiles them for all.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 GOLDEN = Path(__file__).with_name("golden")
+LONG = ("tests/chaos/", "tests/e2e/", "tests/ops/", "tests/unit/worker/", "tests/unit/stages/")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -34,6 +39,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "quickstart" if "/test_quickstart_" in file else "browser" if file.startswith("tests/browser/") else file
 
     return ByModule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that start processes and take longest, so that the workers end together."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def pytest_collection_finish() -> None:
