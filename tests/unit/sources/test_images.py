@@ -56,7 +56,8 @@ def test_the_encoder_is_an_entry_whose_rows_are_the_patches_of_all_images() -> N
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"image_size": [24, 30]}, "a side is a multiple of 8 pixels"),
-    ({"config": "LlamaConfig", "architecture": "LlamaForCausalLM", "kwargs": {"num_hidden_layers": 1}},
+    ({"config": "LlamaConfig", "architecture": "LlamaForCausalLM",
+      "kwargs": {name: TEXT[name] for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")}},
      "no encoder of images with the argument"),
 ])
 def test_a_size_that_an_encoder_cannot_take_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -23,8 +23,8 @@ from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 from tests.unit.models import foreign_modules
 
-STAGES = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
-          "verify": Verify(points=3)}  # fmt: skip
+STAGES = {"export": Export(explain=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+          "mhlo": ToMHLO(), "verify": Verify(points=3)}  # fmt: skip
 CUBE = {"x": Input("float32", ("batch", 3, 4))}
 
 
