@@ -17,6 +17,8 @@ from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
 
+LARGEST = 512  # of every size: a scan has a step for each binary digit of it
+
 Tensors = tuple[torch.Tensor, ...]
 Function = Callable[..., Any]
 
@@ -42,7 +44,7 @@ def differences(forms: Mapping[str, Function], dims: Sequence[Sequence[str | int
     traced = points[0]
     declared = {f"x{index}": Input(types.dtype_name(tensor.dtype), tuple(shape))
                 for index, (tensor, shape) in enumerate(zip(traced, dims, strict=True))}
-    symbols = {dim: Symbol(least, 4096) for shape in dims for dim in shape if isinstance(dim, str)}
+    symbols = {dim: Symbol(least, LARGEST) for shape in dims for dim in shape if isinstance(dim, str)}
     model = Model("forms", {"_target_": "forms"}, declared, symbols)
     built, example = Built(model, Forms(list(forms.values())).eval()), _named(traced)
     program = Export(explain=False, archive=False).export(built, example, Silent())
