@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
+from lowering.ops.division import compute_dtype
+
 Tensor: TypeAlias = torch.Tensor
 
 # Integers narrower than what eager truncates a float to, with the latter.
@@ -52,18 +54,14 @@ def real(tensor: Tensor) -> Tensor:
     return tensor.clone()
 
 
-def log_sigmoid(tensor: Tensor) -> Tensor:
-    """Return the logarithm of the sigmoid, in a form that does not overflow."""
-    return torch.clamp(tensor, max=0) - torch.log1p(torch.exp(-tensor.abs()))
-
-
 def hypot(left: Tensor, right: Tensor) -> Tensor:
     """Return sqrt(left^2 + right^2), scaled so that squares do not overflow."""
-    first, second = torch.broadcast_tensors(left.abs(), right.abs())
+    dtype = torch.result_type(left, right)
+    first, second = (side.abs().to(compute_dtype(dtype)) for side in torch.broadcast_tensors(left, right))
     large, small = torch.maximum(first, second), torch.minimum(first, second)
     ratio = torch.where(large == 0, 0.0, small / large)
     scaled = large * torch.sqrt(1 + ratio * ratio)
-    return torch.where((first == math.inf) | (second == math.inf), math.inf, scaled)
+    return torch.where((first == math.inf) | (second == math.inf), math.inf, scaled).to(dtype)
 
 
 def is_trigamma(node: Node) -> bool:
@@ -256,15 +254,3 @@ def needs_any_care(node: Node) -> bool:
 def convert(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
     """Convert to complex numbers, to a float8, or to narrow integers."""
     return to_complex(tensor, dtype=dtype) if dtype.is_complex else convert_real(tensor, dtype)
-
-
-def is_mixed_batch_norm(node: Node) -> bool:
-    """Return whether a batch normalization by running statistics has weights or statistics of another dtype than its tensor."""
-    tensor, *others, training = node.args[:6]
-    dtypes = {other.meta["val"].dtype for other in others if isinstance(other, Node)}
-    return not training and bool(dtypes - {tensor.meta["val"].dtype})  # type: ignore[union-attr]
-
-
-def batch_norm_of_mixed_dtypes(tensor: Tensor, *args: Any) -> Tensor:
-    """Return a batch normalization computed in float32 and rounded once, as of a half with weights of float32."""
-    return torch.batch_norm(tensor.float(), *(arg.float() if isinstance(arg, torch.Tensor) else arg for arg in args)).to(tensor.dtype)

@@ -138,8 +138,6 @@ TABLE: dict[Any, Row] = {
     aten.arange.start_step: Row(factories.arange, "needs integers to have a dynamic size", factories.steps_by_float),
     aten.eye.default: Row(factories.eye, NO_DYNAMIC),
     aten.eye.m: Row(factories.eye, NO_DYNAMIC),
-    aten.layer_norm.default: Row(decompose_composite(aten.layer_norm.default), "no lowering over several dims",
-                                 lambda node: len(node.args[1]) > 1),
     aten.nonzero_static.default: Row(indexing.nonzero_static, NONE),
     aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim", indexing.has_step),
     aten.roll.default: Row(indexing.roll, "wrong shapes where a dim is smaller than its shift"),

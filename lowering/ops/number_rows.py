@@ -9,8 +9,8 @@ import torch
 from torch._decomp import decomposition_table
 from torch.fx import Node
 
-from lowering.ops import arithmetic, division, einsum, integer_powers, products, reductions, scalars
-from lowering.ops.rows import NONE, Row
+from lowering.ops import activations, arithmetic, division, einsum, integer_powers, products, reductions, scalars
+from lowering.ops.rows import NONE, Row, decompose_composite
 
 aten, prims = torch.ops.aten, torch.ops.prims
 
@@ -32,6 +32,7 @@ _NAN = "NaN is dropped"
 _ZERO = "a factor of 0 keeps NaN of the operand that eager drops"
 _FEW = "fewer elements than the correction give -0 or negative numbers"
 _REDUCED = "float16 overflows in the sum"
+_STEPS = "halves are rounded after each step"
 _ROUNDED = "floats are divided, then rounded: 1.0 // 0.1 gives 10, and int64 loses digits"
 _EXPONENT = "XLA reads six bits of an integer's exponent"
 _BYTES = "bytes and bools are reduced from a signed start: wrong numbers"
@@ -68,14 +69,21 @@ _add_rows("addmm", products.addmm, f"{_ZERO}; no lowering of integers", products
 _add_rows("addmv", products.addmv, _ZERO, products.drops_operand)
 _add_rows("addbmm", products.addbmm, f"{_ZERO}; no lowering of integers", products.drops_operand)
 _add_rows("baddbmm", products.baddbmm, _ZERO, products.drops_tensor)
-_add_rows("addcmul", products.addcmul, "the product may overflow before it is scaled", products.is_scaled)
-_add_rows("addcdiv", products.addcdiv, "the quotient may overflow before it is scaled", products.is_scaled)
+for _op, _define in (("addcmul", products.addcmul), ("addcdiv", products.addcdiv)):
+    _add_rows(_op, activations.widen(_define), f"the product may overflow before it is scaled; {_STEPS}", products.is_scaled_or_reduced)
 _add_rows("xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other", products.xlogy, NONE)
 _add_rows("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_scalar", products.xlog1py,
      "torch's decomposition takes no integers with numbers")
 _add_rows("kl_div", products.kl_div, "NaN where the target is 0")
 _add_rows("lerp.Scalar lerp.Tensor", None, "start + weight * (end - start) does not end at the end")
-_add_rows("log_sigmoid", arithmetic.log_sigmoid, "log(sigmoid(x)) is -inf for large negative numbers")
+_add_rows("log_sigmoid", activations.log_sigmoid, "log(sigmoid(x)) is -inf for large negative numbers")
+for _op in ("elu", "selu", "celu"):
+    _add_rows(_op, getattr(activations, _op), "exp(x) - 1 loses the digits of numbers near 0")
+for _op in ("silu", "softplus", "hardswish", "hardsigmoid", "leaky_relu", "rrelu", "mish", "glu"):
+    _add_rows(_op, activations.widen(getattr(aten, _op).default), _STEPS, reductions.is_reduced)
+_add_rows("cosine_similarity", decompose_composite(aten.cosine_similarity.default), _STEPS, reductions.is_reduced)
+_add_rows("logaddexp", activations.widen(decomposition_table[aten.logaddexp.default]), _STEPS, reductions.is_reduced)
+_add_rows("layer_norm", activations.layer_norm, f"no lowering over several dims; {_STEPS}", activations.has_dims_or_halves)
 _add_rows("l1_loss", reductions.reduce_in_float32(lambda tensor, target, _: (tensor - target).abs()), _REDUCED, reductions.is_reduced)
 for _op in ("mse_loss", "smooth_l1_loss", "huber_loss"):
     _add_rows(_op, reductions.reduce_in_float32(decomposition_table[getattr(aten, _op).default]), _REDUCED, reductions.is_reduced)
@@ -84,8 +92,8 @@ _add_rows("embedding_dense_backward", reductions.compute_in_float32(decompositio
 _add_rows("gelu", reductions.compute_in_float32(aten.gelu.default), "1 + erf(x) in halves loses the tail", reductions.is_reduced)
 _add_rows("round.decimals", reductions.compute_in_float32(aten.round.decimals), "the scaled number is rounded to float16 first",
           reductions.is_reduced)
-_add_rows("batch_norm", arithmetic.batch_norm_of_mixed_dtypes, "statistics and weights must have the dtype of the tensor",
-          arithmetic.is_mixed_batch_norm)
+_add_rows("batch_norm", activations.batch_norm, f"statistics and weights must have the dtype of the tensor; {_STEPS}",
+          activations.is_mixed_or_reduced)
 _add_rows("softshrink", None, "wrong for negative numbers")
 _add_rows("hardshrink threshold", None, _NAN)
 

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
+from lowering.ops.reductions import is_reduced
+
 Tensor: TypeAlias = torch.Tensor
 
 
@@ -61,9 +63,9 @@ def baddbmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha
     return product if _is_zero(beta) else product + (tensor if beta == 1 else beta * tensor)
 
 
-def is_scaled(node: Node) -> bool:
-    """Return whether the product of an addcmul or addcdiv has a factor."""
-    return node.kwargs.get("value", 1) != 1
+def is_scaled_or_reduced(node: Node) -> bool:
+    """Return whether the product of an addcmul or addcdiv has a factor, or is of halves."""
+    return node.kwargs.get("value", 1) != 1 or is_reduced(node)
 
 
 def addcmul(tensor: Tensor, left: Tensor, right: Tensor, *, value: Any = 1) -> Tensor:

@@ -80,6 +80,38 @@ def test_a_loss_of_halves_is_rounded_once() -> None:
     assert differences(forms, (("a", "b", "c"),) * 2, [(x, y), (x[:4, :5, :6].contiguous(), y[:4, :5, :6].contiguous())], least=3) == []
 
 
+STEPS: dict[str, Callable[..., torch.Tensor]] = {
+    **{name: getattr(functional, name) for name in (
+        "elu", "selu", "celu", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "leaky_relu", "rrelu", "logsigmoid", "glu")},
+    "elu with numbers": lambda x: functional.elu(x, 0.7), "addcmul": lambda x: torch.addcmul(x, x, x.flip(0), value=0.3),
+    "addcdiv": lambda x: torch.addcdiv(x, x, 1 + x.flip(0).abs()), "hypot": lambda x: torch.hypot(x, x.flip(0)),
+    "logaddexp": lambda x: torch.logaddexp(x, x.flip(0)), "layer_norm": lambda x: functional.layer_norm(x, (64,), x[0], x[1]),
+    "layer_norm of dims": lambda x: functional.layer_norm(x[:, None], (1, 64)),
+    "layer_norm of large numbers": lambda x: functional.layer_norm(9000 * x, (64,)),
+    "batch_norm": lambda x: functional.batch_norm(x, x[0], x[1].abs() + 0.1, x[2], x[3]),
+}  # fmt: skip
+
+
+class Steps(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [function(x) for function in STEPS.values()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_steps_in_halves_are_rounded_once(dtype: torch.dtype) -> None:
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    lowered = shapeline.lower(Steps(), (x,), dynamic_shapes=({0: Dim("n", min=4, max=200)},))
+    found = zip(STEPS, lowered(x), Steps()(x), strict=True)
+    assert [name for name, got, want in found if not torch.isclose(got, want, rtol=1e-5, atol=0).float().mean() > 0.98] == []
+
+
+def test_small_numbers_keep_their_digits() -> None:
+    x = torch.tensor([-1e-4, -3e-6, -1e-9, -1e-30, 0.0, 1e-7, NAN, -INF, INF, -3.0])
+    forms = {"elu": lambda x: functional.elu(x) * 1e9, "selu": lambda x: functional.selu(x) * 1e9,
+             "celu": lambda x: functional.celu(x, 2.0) * 1e9}
+    assert differences(forms, (("n",),), [(x,), (x[:1],)], least=1) == []
+
+
 def scaled(op: Callable[..., torch.Tensor], beta: float, alpha: float, dropped: int) -> Callable[..., torch.Tensor]:
     """`op` with NaN in the operand that a factor of 0 drops: the tensor (0), or the first of the product (1)."""
     shapes = {torch.addmm: (2, 2), torch.addmv: (1, 2), torch.addr: (2, 1), torch.addbmm: (2, 3), torch.baddbmm: (3, 3)}[op]
