@@ -10,6 +10,7 @@ from typing import Any
 from flows.history import noise
 from flows.history.database import Past
 from flows.report.exports import is_kept
+from flows.report.markdown import escape_line
 from lowering.record.result import UNJUDGED
 
 EARLIER = 10  # earlier runs from which noise and flakiness are judged
@@ -180,7 +181,7 @@ def render_markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
             yield "| job | what | was | is | note |"
             yield "| --- | --- | --- | --- | --- |"
             for row in rows[:limit]:
-                yield "| " + " | ".join(_escape_cell(text) for text in row.values()) + " |"
+                yield "| " + " | ".join(escape_line(text) for text in row.values()) + " |"
             if len(rows) > limit:
                 yield f"\nand {len(rows) - limit} more"
 
@@ -242,7 +243,3 @@ def _format_verdict(dim: Mapping[str, Any]) -> str:
 
 def _is_cached(job: Job) -> bool:
     return any(stage["cache"] == "hit" for stage in job["stages"])
-
-
-def _escape_cell(content: str) -> str:
-    return " ".join(content.split()).replace("|", "\\|").replace("<", "\\<")

@@ -10,7 +10,7 @@ from typing import Any
 from flows.config.slugs import spell
 from flows.config.suite import VARIANT
 from flows.report.exports import count_dims, count_ops
-from flows.report.markdown import table
+from flows.report.markdown import escape_line, table
 
 Job = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def render_lines(found: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]
         yield "## By axis"
     for key, rows in found.items():
         yield ""
-        yield f"### {key}"
+        yield f"### {escape_line(key)}"
         yield ""
         yield from table([row | {"value": spell(row["value"])} if row["value"] is None else row for row in rows])
 

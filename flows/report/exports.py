@@ -56,6 +56,10 @@ def render_junit(data: Mapping[str, Any]) -> bytes:
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
+# Some spreadsheets take full-width characters for these too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
 def render_csv(data: Mapping[str, Any]) -> str:
     """Return jobs.csv: a row for every job, with a column for each axis (`axis KEY`) and the seconds of each stage (`seconds STAGE`)."""
     axes = dict.fromkeys(f"axis {key}" for job in data["jobs"] for key in job.get("axes", {}))
@@ -68,10 +72,10 @@ def render_csv(data: Mapping[str, Any]) -> str:
 
 
 def format_csv_row(cells: Sequence[Any]) -> str:
-    """Return a row. Texts that a spreadsheet would take for a formula begin with an apostrophe."""
+    """Return a row. Texts that a spreadsheet may take for a formula, of which some skip a line end, begin with an apostrophe."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(
-        [f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells])
+        [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells])
     return text.getvalue().removesuffix("\r\n")  # the writer quotes only the characters of its line end
 
 

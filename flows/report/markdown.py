@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,5 +22,14 @@ def pluralize(number: int, word: str) -> str:
 
 
 def escape_cell(text: str) -> str:
-    """Escape text for a cell of a Markdown table."""
-    return text.strip().replace("|", "\\|").replace("<", "\\<").replace("\n", "<br>")
+    """Escape text for a cell of a Markdown table: a backslash before a bar would end the cell there."""
+    return _escape(text.strip()).replace("\n", "<br>")
+
+
+def escape_line(text: str) -> str:
+    """Escape text for a heading, or a cell of one line."""
+    return _escape(" ".join(text.split()))
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"(\\*)([|<])", r"\1\1\\\2", text)

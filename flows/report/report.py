@@ -13,7 +13,7 @@ from flows.config.slugs import ENVIRONMENT
 from flows.output import REPORT
 from flows.report import blockers, buckets, by_axis, clusters, consumers, exports, flaky, levels, programs, quantization, remarks, verdicts
 from flows.report.blockers import Blocker
-from flows.report.markdown import escape_cell
+from flows.report.markdown import escape_cell, escape_line
 from flows.report.markdown import pluralize as pluralize
 from flows.report.markdown import table as table
 from flows.runs import joined, record, shapes
@@ -206,7 +206,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
 
 def render_page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[str]:
     """Yield the Markdown page of a job: its outcome, problems and stages. folder: the base of the links to its files, if any."""
-    yield f"{heading} {result.id}: {result.outcome} in {result.stage}"
+    yield f"{heading} {escape_line(result.id)}: {result.outcome} in {result.stage}"
     yield ""
     for problem in result.problems:
         yield f"- {escape_cell(str(problem))}"

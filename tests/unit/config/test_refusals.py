@@ -123,8 +123,8 @@ def test_what_is_printed_does_not_act_on_a_terminal() -> None:
 
 
 def test_cells_of_csv_are_no_formulas() -> None:
-    assert format_csv_row(["=1+1", "+a", "-b", "@c", -3, 0.5, None, "a\rb", 'say "x"', "plain"]) == (
-        "'=1+1,'+a,'-b,'@c,-3,0.5,,\"a\rb\",\"say \"\"x\"\"\",plain")
+    assert format_csv_row(["=1+1", "+a", "-b", "@c", -3, 0.5, None, "a\rb", 'say "x"', "plain", "\n=1", "\uff1d1"]) == (
+        "'=1+1,'+a,'-b,'@c,-3,0.5,,\"a\rb\",\"say \"\"x\"\"\",plain,\"'\n=1\",'\uff1d1")
 
 
 def test_a_text_that_names_a_huge_folder_hashes_nothing(tmp_path: Path) -> None:
