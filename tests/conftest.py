@@ -25,18 +25,20 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 GOLDEN = Path(__file__).with_name("golden")
+# Modules whose jobs are forked from a process that has loaded the compilers: in one worker, they share it.
+FORKED = ("tests/e2e/test_quickstart_", "tests/e2e/test_probe.py", "tests/unit/ir/test_text_files.py", "tests/unit/store/test_entries.py")
 LONG = ("tests/chaos/", "tests/e2e/", "tests/ops/", "tests/unit/worker/", "tests/unit/stages/")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a module in one worker, and so those of the quickstart and of the browser: fixtures are built once."""
+    """Keep the tests of a module in one worker, and so those of forked jobs and of the browser: fixtures are built once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByModule(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "quickstart" if "/test_quickstart_" in file else "browser" if file.startswith("tests/browser/") else file
+            return "forked" if file.startswith(FORKED) else "browser" if file.startswith("tests/browser/") else file
 
     return ByModule(config, log)
 
