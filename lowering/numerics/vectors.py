@@ -21,6 +21,7 @@ _SELECTING = MOVING | {"index_select", "gather", "index", "split", "unbind"}
 _PRODUCTS = frozenset(("mm", "bmm", "matmul"))
 _LINEAR = frozenset(("mul", "div", "neg"))
 _CLOSE = 100  # values that differ by this times the error of the matrix are taken as equal: their vectors may turn into each other
+_ANYWHERE = 2.0  # the largest distance of two vectors of length 1
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,17 @@ class Vectors(Watching):
         numbers, total = torch.arange(rows.numel()).reshape(rows.shape), rows.numel()
         first = torch.zeros_like(numbers).scatter_reduce(1, order, numbers, "amin", include_self=False).gather(1, order).reshape(-1)
         sizes = torch.zeros(2 * total, dtype=torch.int64)
+        room = torch.nan_to_num(backward * largest / distance).reshape(-1).repeat(2)
         for dim, each in vectors.items():
             is_own = torch.arange(most) < each.shape[dim]
             own = numbers + torch.where(is_apart & (dim == -2), total, 0)
             members = torch.zeros_like(numbers).scatter_add(1, order, is_own.expand(rows.shape).to(torch.int64)).gather(1, order)
             sizes[own[:, is_own]] = members[:, is_own]
+            if each.shape[dim] < each.shape[-3 - dim]:  # more vectors of the value 0 are left out, into which these may turn
+                room[own[is_own & is_apart]] = _ANYWHERE
             owner = (self._count + own[:, is_own]).reshape(*values.shape[:-1], 1, -1)
             self._found[id(each)] = each, _expand(owner if dim == -1 else owner.mT, each)
-        room = torch.nan_to_num(backward * largest / distance).reshape(-1)
-        self._groups.append(Groups(self._count + torch.cat([first, first + total]), sizes, torch.cat([room, room])))
+        self._groups.append(Groups(self._count + torch.cat([first, first + total]), sizes, room))
         self._count += 2 * total
 
     def find_owners(self, results: Sequence[Tensor]) -> Owned:

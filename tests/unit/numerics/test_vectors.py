@@ -59,6 +59,17 @@ def test_vectors_of_equal_values_may_be_rotated(given: torch.Tensor) -> None:
     assert distance(owned, (wrong, *got[1:]), want) > 4e-3
 
 
+def test_vectors_of_the_value_0_may_turn_into_those_that_are_left_out() -> None:
+    flat = torch.tensor([[1.0, 2, 0, 0, 0], [0, 1, 3, 0, 0], [1, 3, 3, 0, 0]])  # the third row is the sum of the others
+    owned, want = watch(lambda x: torch.linalg.svd(x, full_matrices=False), flat)
+    left, values, right = want
+    other = right.clone()
+    other[2] = torch.tensor([0.0, 0, 0, 0, 1])
+    assert distance(owned, (left, values, other), want) < 1e-5
+    for wrong in ((left.flip(0), values, right), (left, values, torch.cat([right[:1], other[1:].flip(0)]))):
+        assert distance(owned, wrong, want) > 0.1
+
+
 FOLLOWED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "views": lambda x: eigenvectors(x).mT.contiguous().view(-1, 2)[2:], "some": lambda x: eigenvectors(x)[:, 1:3] * 3,
     "product": lambda x: x @ eigenvectors(x), "rows": lambda x: torch.linalg.svd(x)[2] @ x, "one": lambda x: -eigenvectors(x)[:, 0],

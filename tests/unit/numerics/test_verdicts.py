@@ -12,8 +12,8 @@ import torch
 
 from lowering import files
 from lowering.level import Level, Program
-from lowering.model import Built, Input, Model
-from lowering.numerics import special_values, tensor_files
+from lowering.model import Built, Input, Model, Tolerance
+from lowering.numerics import distribution, special_values, tensor_files
 from lowering.numerics.runner import Eager
 from lowering.record.result import JobResult
 from lowering.stage import Silent
@@ -55,6 +55,13 @@ class Constant(torch.nn.Module):
 
 def test_elements_of_random_results_that_never_vary_are_compared_by_value(tmp_path: Path) -> None:
     assert "does not vary, and is not what eager always gives" in lowered(model(Constant), tmp_path).problems[0].cause
+
+
+def test_elements_of_random_results_that_vary_by_rounding_are_compared_by_value() -> None:
+    runs = [430 + 1e-4 * torch.rand(8, generator=torch.Generator().manual_seed(seed)) for seed in range(32)]
+    tolerance = Tolerance(1e-5, 1e-4)
+    assert distribution.compare([run + 1e-4 for run in runs[:16]], runs[16:], tolerance).agrees
+    assert distribution.compare([run + 1 for run in runs[:16]], runs[16:], tolerance).wrong == "values"
 
 
 class Uninitialized(torch.nn.Module):
