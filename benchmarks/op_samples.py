@@ -26,6 +26,9 @@ _REGULAR = ("linalg.solve", "linalg.solve_ex", "linalg.inv", "linalg.inv_ex", "l
             "linalg.tensorinv", "linalg.tensorsolve", "linalg.cond", "linalg.pinv", "logdet", "qr", "pinverse", "linalg.lu_factor",
             "linalg.lu_factor_ex", "linalg.lu", "lu")
 
+# So are these, which must be positive definite.
+_DEFINITE = ("linalg.cholesky_ex",)
+
 
 class Call(torch.nn.Module):
     """`op` on the tensors it is given by name, put in their places among its other arguments."""
@@ -65,7 +68,7 @@ class Sample:
 
         Repeated floats shrink by 1 % a copy, so that maxima and orders stay unique.
         """
-        resized = _draw if self.op in _REGULAR else _repeat
+        resized = _draw if self.op in _REGULAR else _draw_definite if self.op in _DEFINITE else _repeat
         found = {name: resized(self.tensors[name], shape) for name, shape in shapes.items()}
         return {name: tensor.sort(-1).values if name in _SORTED.get(self.op, ()) else tensor for name, tensor in found.items()}
 
@@ -76,6 +79,11 @@ class Sample:
 
 def _draw(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.randn(shape, dtype=tensor.dtype, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def _draw_definite(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    drawn = _draw(tensor, shape)
+    return drawn @ drawn.mT + torch.eye(shape[-1], dtype=tensor.dtype)
 
 
 def _repeat(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -10,6 +10,8 @@ import torch
 
 from lowering.ops import linear
 
+_NAMES = ("solution", "residuals", "rank", "singular_values")
+
 
 @dataclass(frozen=True)
 class LeastSquares:
@@ -24,11 +26,12 @@ class LeastSquares:
         """Refuse: eager gives residuals only of matrices of full rank."""
         raise NotImplementedError("torch.linalg.lstsq: the size of its residuals depends on data; write (A @ X - B).square().sum(-2)")
 
-    def __getitem__(self, position: int) -> torch.Tensor:
-        return getattr(self, ("solution", "residuals", "rank", "singular_values")[position])  # type: ignore[no-any-return]
+    def __getitem__(self, position: int | slice) -> Any:
+        names = _NAMES[position]
+        return getattr(self, names) if isinstance(names, str) else tuple(getattr(self, name) for name in names)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        return map(self.__getitem__, range(4))
+        return map(self.__getitem__, range(len(_NAMES)))
 
 
 def solve_least_squares(matrix: torch.Tensor, right: torch.Tensor, rcond: float | None = None, *,

@@ -20,7 +20,7 @@ _QUANTILES = torch.linspace(0, 1, 11, dtype=torch.float64)
 
 
 def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance: Tolerance, seed: int = 0) -> Comparison:
-    """Compare runs of a program with runs of eager: dtypes, shapes, elements that vary by rounding alone, and the distribution of the others.
+    """Compare runs of a program with runs of eager: dtypes, shapes, elements that vary by rounding alone, and how the others vary.
 
     Alike in the mean and in the spread of each element, and in the quantiles of each run, as far as that many runs can tell.
     """

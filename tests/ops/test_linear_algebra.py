@@ -41,8 +41,7 @@ def test_least_squares(driver: str | None) -> None:
     tall = matrices(2, 6, 4)
     for matrix in (tall, tall[0], tall[:, :3]) if driver == "gels" else (tall, tall[0], tall[:, :3], torch.cat([tall, tall[..., :1]], -1)):
         ours, eagers = (solve(matrix, matrix[..., :1] + 1, 1e-4, driver=driver) for solve in (solve_least_squares, torch.linalg.lstsq))
-        for position in (0, 2, 3):
-            torch.testing.assert_close(ours[position], eagers[position], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close((ours[0], *ours[2:]), (eagers[0], *eagers[2:]), rtol=1e-3, atol=1e-4)
         with pytest.raises(NotImplementedError, match="size of its residuals depends on data"):
             _, _, _, _ = ours
 
