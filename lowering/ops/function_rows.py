@@ -54,6 +54,7 @@ _DEFINITIONS: dict[Any, Decomposition] = {
 
 ROWS: dict[Any, Row] = {
     **{op: Row(definition, NONE, is_real) for op, definition in _DEFINITIONS.items()},
+    aten.linalg_cross.default: Row(linear.cross, "an empty dim is broadcast to one element", is_real),
     aten.linalg_solve_triangular.default: Row(linear.solve_triangular, "batch dims must be equal", linear.has_unlike_batches),
     aten.ldexp.Tensor: Row(floats.ldexp, "2^exponent overflows before the product: NaN for 0, infinity for small numbers"),
     aten.histc.default: Row(histograms.histc, NONE),

@@ -60,6 +60,12 @@ def triangular_solve(right: Tensor, matrix: Tensor, upper: bool = True, transpos
     return found, matrix.expand(*found.shape[:-2], *matrix.shape[-2:]).clone()
 
 
+def cross(left: Tensor, right: Tensor, *, dim: int = -1) -> Tensor:
+    """Compute aten::linalg_cross."""
+    (a, b, c), (d, e, f) = left.unbind(dim), right.unbind(dim)
+    return torch.stack([b * f - c * e, c * d - a * f, a * e - b * d], dim)
+
+
 def has_unlike_batches(node: Node) -> bool:
     """Return whether the batch dims of two matrices have to be broadcast."""
     first, second = ([str(size) for size in matrix.meta["val"].shape[:-2]] for matrix in node.args[:2])  # type: ignore[union-attr]

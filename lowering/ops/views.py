@@ -84,11 +84,6 @@ def unfold(tensor: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return taken.reshape(*shape[:dimension], count, size, *shape[dimension + 1 :]).movedim(dimension + 1, -1)
 
 
-def has_unlike_elements(node: Node) -> bool:
-    """Return whether a node takes a list of tensors of several dtypes."""
-    return len({tensor.meta["val"].dtype for tensor in node.all_input_nodes}) > 1
-
-
 def is_contiguous_storage(node: Node) -> bool:
     """Return whether an as_strided node's tensor is all of its memory in order, so that strides determine indices into it."""
     value = node.args[0].meta["val"]  # type: ignore[union-attr]

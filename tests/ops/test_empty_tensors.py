@@ -39,7 +39,11 @@ class Rows(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (x.logsumexp(0), x.logsumexp((0, 1)), x.mean(0), x.prod(0), x.softmax(0), x.T @ x, x.cumsum(0), torch.cat([x, x[:0]]),
                 torch.linalg.vector_norm(x, ord=3, dim=0), torch.cov(x.T), torch.cov(x.T, correction=3), x.median(), x.nanmedian(),
-                x.nanmedian(1)[0], x[torch.arange(x.shape[0]).flip(0)], x[:, [1, 0]], (x > 0)[torch.arange(x.shape[0])])
+                x.nanmedian(1)[0], x[torch.arange(x.shape[0]).flip(0)], x[:, [1, 0]], (x > 0)[torch.arange(x.shape[0])],
+                x.roll((1, 2), (0, 1)), x.trace(), x.diagonal(),
+                x[:, :3].cdouble().roll(1, 0), (x > 0).roll(1, 0),
+                torch.take_along_dim(x, x.argsort(0), 0), torch.linalg.cross(x[:, :3], torch.ones(1, 3)),
+                torch.broadcast_tensors(x, torch.ones(1, 1))[1])
 
 
 def test_tensors_that_are_always_empty() -> None:
