@@ -53,6 +53,8 @@ def list_guards(program: ExportedProgram, names: Names, assumed: Sequence[sympy.
         left, equals, right = text.partition(" == ")
         if not (equals and left == right):
             yield text
-    known = {symbol for meaning in names.values() for symbol in meaning.free_symbols}
-    named = (sympy.sympify(expr).subs(names) for expr in assumed)
-    yield from (str(expr) for expr in named if expr.free_symbols and expr.free_symbols <= known)
+    # without torch's assumption that sizes are positive, by which sympy would take `n >= 1` for true
+    known = {symbol: sympy.Symbol(symbol.name, integer=True) for meaning in names.values() for symbol in meaning.free_symbols}
+    plain = {symbol: meaning.xreplace(known) for symbol, meaning in names.items()}
+    named = (sympy.sympify(expr).subs(plain) for expr in assumed)
+    yield from (str(expr) for expr in named if expr.free_symbols and expr.free_symbols <= set(known.values()))

@@ -46,7 +46,7 @@ def _find_assumption(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
     lowest = max(int(size.subs({symbol: lowers[symbol] for symbol in size.free_symbols})), 0)
     wrong = [tried for tried in _list_sizes_to_try(lowest, start, end, step)
              if length.subs(any_size, tried) != len(range(tried)[start:end:step])]
-    return sympy.Ge(size, max(wrong) + 1) if wrong else None
+    return sympy.Ge(size, max(wrong) + 1, evaluate=False) if wrong else None  # as torch's symbols are positive, `size >= 1` would be true
 
 
 def _list_sizes_to_try(lowest: int, *bounds: Any) -> Iterator[int]:

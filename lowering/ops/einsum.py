@@ -34,7 +34,7 @@ def needs_decomposition(node: Node) -> bool:
     """Return whether an einsum is not a single product of two operands that sums only their common letters."""
     equation, operands = node.args[0], node.args[1]
     terms, output = _parse(equation, [operand.meta["val"].dim() for operand in operands])  # type: ignore[arg-type, union-attr]
-    if len(terms) != 2 or "..." in equation or any(len(set(term)) < len(term) for term in terms):  # type: ignore[operator]
+    if len(terms) != 2 or "..." in equation or "->" not in equation or any(len(set(term)) < len(term) for term in terms):  # type: ignore[operator]
         return True
     first, second = map(set, terms)
     if (first ^ second) - set(output) or not (first - second and second - first and first & second - set(output)):

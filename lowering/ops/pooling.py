@@ -35,10 +35,17 @@ def adaptive_maximum(tensor: Tensor, output_size: Sequence[int]) -> tuple[Tensor
     for dim, size in reversed(list(zip(range(-len(output_size), 0), output_size, strict=True))):
         inside = _part_mask(tensor, dim, size)
         candidates = torch.where(inside, tensor.movedim(dim, -1).unsqueeze(-2), _lowest(tensor.dtype))
-        best = candidates.argmax(-1)
+        most = candidates.amax(-1)
+        best = _find_first(candidates, most, inside)
         moved = places.movedim(dim, -1)
-        tensor, places = candidates.amax(-1).movedim(-1, dim), moved.gather(-1, best).movedim(-1, dim)
+        tensor, places = most.movedim(-1, dim), moved.gather(-1, best).movedim(-1, dim)
     return tensor, places
+
+
+def _find_first(candidates: Tensor, most: Tensor, inside: Tensor) -> Tensor:
+    """Return the first index along the last dim where a candidate that is `inside` is the greatest, even if all are minus infinity."""
+    is_most = (candidates == most.unsqueeze(-1)) | candidates.isnan()
+    return (inside & is_most).to(torch.uint8).argmax(-1)
 
 
 def _part_mask(tensor: Tensor, dim: int, size: int) -> Tensor:
@@ -62,8 +69,9 @@ def maximum(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Seque
     numbered = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial)
     places, _ = _gather_windows(numbered, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
     values = torch.where(inside, values, _lowest(tensor.dtype)).flatten(-rank)
-    best = values.argmax(-1, keepdim=True)
-    return values.amax(-1), places.flatten(-rank).expand(values.shape).gather(-1, best).squeeze(-1)
+    most = values.amax(-1)
+    best = _find_first(values, most, inside.flatten(-rank)).unsqueeze(-1)
+    return most, places.flatten(-rank).expand(values.shape).gather(-1, best).squeeze(-1)
 
 
 def maximum_values(rank: int, tensor: Tensor, *settings: Any, **named: Any) -> Tensor:

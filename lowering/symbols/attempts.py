@@ -28,6 +28,7 @@ from lowering.fx import (
     effects,
     fake_results,
     size_functions,
+    slices,
     torch_warnings,
     tracing_costs,
     transforms,
@@ -177,6 +178,8 @@ def capture_attempt(
     harmless.forget(asserted, export)
     made = harmless.mark_relations(record(log, model, program, error, sources), asserted)
     guards = () if program is None or _defers(attempt) else tuple(_list_broken(made, export))
+    if program is not None:
+        guards += tuple(one for one in judge_all(slices.find_assumptions(program), export) if one.verdict in ("part", "never"))
     broken = [one.expr for one in (*asserted, *guards) if one.verdict in ("part", "never")]
     refused = count_refusals(broken, export)
     refused += POINTS * sum(one.verdict == "unknown" for one in asserted)

@@ -183,7 +183,8 @@ def test_einsum() -> None:
         forms[equation] = lambda q, m, e=equation: torch.einsum(e, *[m] * (e.count(",") + 1))
     for equation in ("bii->b", "bii->bi", "bii->ib", "bii->", "...ii->...i", "bij->j"):
         forms[equation] = lambda q, m, e=equation: torch.einsum(e, m[None])
-    forms |= {"i,i": lambda q, m: torch.einsum("i,i", m[0], m[-1]), "ij,j": lambda q, m: torch.einsum("ij,j", m, m[0]),
+    forms |= {"ij,jk": lambda q, m: torch.einsum("ij,jk", m, m), "i,i": lambda q, m: torch.einsum("i,i", m[0], m[-1]),
+              "ij,j": lambda q, m: torch.einsum("ij,j", m, m[0]),
               "i,j->ij": lambda q, m: torch.einsum("i,j->ij", m[0], m[-1]), "size 1": lambda q, m: torch.einsum("ij,jk->ik", m[:, :1], m),
               "path": lambda q, m: torch.ops.aten.einsum("ij,jk,kl->il", [m, m, m], path=[1, 2, 0, 1])}
     q, m = normal(2, 3, 5, 4), normal(6, 6)

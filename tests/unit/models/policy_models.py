@@ -29,6 +29,18 @@ class Slices(nn.Module):
         return x[:, 1:] - x[:, :-1], x[:, :3] + 1, x[:, ::2] * 2, x[:, x.shape[1] // 2]
 
 
+class Heads(nn.Module):
+    """Slices that are longer than the least size."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x[:2] + 1, x[-2:] * 2, x[1:2].sum(0)
+
+
+class First(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:1] + 1
+
+
 class TopOfSize(nn.Module):
     def forward(self, x: torch.Tensor) -> Any:
         return torch.topk(x, min(3, x.shape[1])), torch.topk(x, x.shape[1] // 5)

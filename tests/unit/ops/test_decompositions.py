@@ -49,6 +49,7 @@ def whole(low: int, high: int, *shape: int) -> torch.Tensor:
 ROW = torch.tensor([[3.0, -1.0, NAN, 2.0, 2.0], [0.5, INF, -INF, 4.0, -2.0]])
 INTS = whole(-9, 10, 4, 6)
 IMAGE = normal(2, 4, 9, 7)
+LOW = IMAGE.where(IMAGE > 1, -torch.inf)  # windows of minus infinity alone
 SERIES = normal(3, 8)
 COMPLEX = torch.complex(normal(3, 3), normal(3, 3))
 VOLUME = normal(2, 4, 6, 9, 7)
@@ -120,7 +121,8 @@ CASES: list[Case] = [
     *(case(pooling.fractional_maximum, aten.fractional_max_pool3d.default, VOLUME, 2, size, RANDOM_STARTS)
       for size in ([1, 2, 3], [3, 6, 5])),
     case(pooling.fractional_maximum, aten.fractional_max_pool3d.default, VOLUME[0], [2, 3, 1], [2, 5, 6], RANDOM_STARTS[:1]),
-    case(pooling.adaptive_maximum, aten.adaptive_max_pool2d.default, IMAGE, [4, 3]),
+    *(case(pooling.adaptive_maximum, aten.adaptive_max_pool2d.default, image, [4, 3]) for image in (IMAGE, LOW)),
+    case(partial(pooling.maximum, 2), aten.max_pool2d_with_indices.default, LOW, [3, 2], [2], [1]),
     *(case(sorting.topk, torch.topk, SERIES, 3, 1, largest) for largest in (False, True)),
     case(sorting.kthvalue, torch.kthvalue, SERIES, 2, 1, True),
     case(sorting.median, torch.median, SERIES),

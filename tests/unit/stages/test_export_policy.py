@@ -56,6 +56,14 @@ def test_what_is_too_much_to_try_is_proved_by_its_normal_form() -> None:
     assert sum(one["proved"] for one in notes.symbols["attempts"]) > 3
 
 
+def test_slices_that_are_longer_than_the_least_size() -> None:
+    program, notes = lowered(models.model(models.Heads, {"n": N8}, x=("n", 3)))
+    assert notes.policy.startswith("exported as oblivious") and "declared takes only n >= 2" in notes.policy
+    assert guards(program) == () and not verified(program).declined
+    program, notes = exported(models.model(models.First, {"n": Symbol(0, 8)}, x=("n", 3)))  # torch takes size 0 for 1
+    assert guards(program) == ("n >= 1",) and "guard_within_range" in notes.said
+
+
 @pytest.mark.parametrize("kind", rounding_nets.NETS)
 def test_nets_whose_sizes_round_up(kind: type[torch.nn.Module]) -> None:
     program, notes = lowered(rounding_nets.net(kind))
