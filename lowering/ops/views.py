@@ -126,9 +126,9 @@ def channel_shuffle(tensor: Tensor, groups: int) -> Tensor:
 
 
 def keeps_dim(node: Node) -> bool:
-    """Return whether a squeeze node names a dim of more than one element, so that it changes nothing."""
-    size = node.args[0].meta["val"].shape[node.args[1]] if node.args[0].meta["val"].dim() else 1  # type: ignore[union-attr, index]
-    return isinstance(size, int) and size != 1
+    """Return whether a squeeze node changes nothing: its dim has more than one element, or tracing took it for such a dim."""
+    source = node.args[0].meta["val"]  # type: ignore[union-attr]
+    return bool(source.dim() and source.dim() == node.meta["val"].dim())
 
 
 def keep_dim(tensor: Tensor, dim: int) -> Tensor:

@@ -55,6 +55,7 @@ def test_pooling_over_a_whole_map() -> None:
         "max_pool1d": lambda x: functional.max_pool1d(x[0], x.size(-1)), "avg_pool1d": lambda x: functional.avg_pool1d(x[0], x.size(-1)),
         "max_pool3d": lambda x: functional.max_pool3d(x, x.shape[1:]), "avg_pool3d": lambda x: functional.avg_pool3d(x, x.shape[1:]),
         "ceil_mode": lambda x: functional.avg_pool2d(x, x.shape[-2:], ceil_mode=True, count_include_pad=False),
+        "of a map without a dim of one element": lambda x: functional.max_pool2d(x.squeeze(2), x.squeeze().shape[-2:]),
         "windows of numbers": lambda x: functional.max_pool2d(x, 2, stride=1, padding=1, return_indices=True),
     }  # fmt: skip
     x = normal(2, 3, 6, 7)
