@@ -33,6 +33,8 @@ _EXPLAINED = (
      r"forward converts \1 to a dtype or device: convert the module before it is lowered"),
     (re.compile(r"found a fake tensor in the exported program constant's list"),
      "forward changes a weight or keeps a tensor so that torch.export cannot trace it, as by `.data`: write to a buffer in place"),
+    (re.compile(r"^aten\.(allclose|equal)\.default$"),
+     r"torch.\1 is a Python bool, which data decide: keep a tensor, as (x == y).all() or torch.isclose(x, y).all()"),
     (re.compile(r"nested_tensor_from_jagged|NestedTensor|NestedInt"),
      "torch.export traces no NestedTensor: pass its values and its offsets or lengths as tensors"),
     (re.compile(r"\.numpy\(\) is not supported for tensor subclasses"),
