@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from lowering.fx import composed_by_size, composed_fourier, composed_linear, composed_pooling
 from lowering.fx.composed_pooling import repeat_setting
-from lowering.ops import arithmetic
+from lowering.ops import arithmetic, convolution
 
 
 def _take_along_dim(tensor: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
@@ -269,7 +269,7 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     torch.Tensor.fill_diagonal_: _fill_diagonal, torch.combinations: _combinations, torch.block_diag: _block_diag,
     torch.gradient: _gradient,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
-    torch.linalg.lstsq: composed_linear.solve_least_squares,
+    torch.conv_tbc: convolution.convolve_by_time, torch.linalg.lstsq: composed_linear.solve_least_squares,
     functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,
     **composed_fourier.COMPOSED, **composed_pooling.COMPOSED,
 }  # fmt: skip

@@ -85,6 +85,7 @@ class Sizes(torch.nn.Module):
             functional.one_hot(torch.arange(batch), num_classes=batch), torch.gradient(x, dim=1)[0],
             torch.gradient(x, spacing=2.0, dim=1, edge_order=2)[0], pairs, x.diagonal(length // 2), x.diagonal(offset=1 - batch),
             torch.diag(x[0], batch), torch.diag_embed(x, -length), x.diagonal_scatter(x[:1, 0], 1 - batch),
+            torch.conv_tbc(x.unsqueeze(-1), torch.ones(3, 1, 2), torch.zeros(2), 1),
             x.index_fill(0, torch.arange(1), batch), torch.block_diag(x, x[0], x.mT),
             functional.max_pool2d(framed.expand(batch, 1, length, 6), (length, 2)),
             functional.avg_pool2d(framed.expand(batch, 1, length, 6), (length, 3), stride=(1, 2)),
