@@ -27,14 +27,15 @@ from lowering.worker.stacks import STACKS_SIGNAL
 # Modules that every job needs. If one cannot be loaded here, the job that imports it fails with its own error. torch's private module is
 # the one that its first export loads, which takes half a second per job. The stages take nearly as long.
 WARM = (
-    "torch", "torch.export", "torch.export._trace", "torch._inductor.config", "torch_mlir.ir", "torch_mlir.passmanager",
-    "torch_mlir.dialects.torch",
+    "torch", "torch.export", "torch.export._trace", "torch._inductor.config", "torch._inductor.ir",
+    "torch_mlir.ir", "torch_mlir.passmanager", "torch_mlir.dialects.torch",
     "jaxlib.mlir.ir", "jaxlib.mlir.dialects.mhlo", "jax",
-    "lowering.fx.archive", "lowering.fx.joint",
+    "lowering.fx.archive", "lowering.fx.joint", "lowering.store.narrowing",
     *sorted(f"lowering.stages.{file.stem}" for file in (Path(__file__).parents[1] / "stages").glob("[!_]*.py")),
 )  # fmt: skip
 # Modules that only models of some factories need, by a word in the factory's name: transformers takes 1.6 seconds.
-LATER = {"huggingface": ("transformers.modeling_utils",)}
+LATER = {"huggingface": ("transformers.modeling_utils", "transformers.generation.utils", "transformers.models.auto.modeling_auto",
+                         "lowering.sources.huggingface")}  # fmt: skip
 _tried: set[str] = set()
 KILL, STACKS = b"kill", b"stacks"  # requests of a watcher, on the job's own socket
 
@@ -80,6 +81,9 @@ def load_later(names: Iterable[str]) -> None:
         except Exception:  # noqa: BLE001 - as above
             traceback.print_exc()
     if missing:
+        from lowering.store import provenance
+
+        provenance.freeze_loaded()
         gc.collect()
         gc.freeze()
 

@@ -30,4 +30,4 @@ def test_what_some_factories_need_is_loaded_for_their_jobs(tmp_path: Path, monke
 
 def test_no_job_needs_transformers_before_one_of_its_models_comes() -> None:
     assert not any(name.startswith("transformers") for name in forkserver.WARM)
-    assert forkserver.LATER["huggingface"] == ("transformers.modeling_utils",)
+    assert "transformers.modeling_utils" in forkserver.LATER["huggingface"]
