@@ -124,6 +124,7 @@ TABLE: dict[Any, Row] = {
     aten.geometric.default: Row(random.geometric, "torch's own draws integers"),
     aten.randint_like.default: Row(random.integers_like, NONE),
     aten.randint_like.low_dtype: Row(random.integers_like, NONE),
+    aten.randperm.default: Row(random.permutation, NONE),
     aten.cholesky.default: Row(linear.cholesky, NONE),
     aten.linalg_cholesky_ex.default: Row(linear.cholesky_ex, "only lower factors lower, and without info", is_upper_or_reports),
     aten.cholesky_solve.default: Row(linear.cholesky_solve, NONE),

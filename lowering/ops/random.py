@@ -17,6 +17,11 @@ def uniform(size: Sequence[int], *, dtype: torch.dtype | None = None, device: to
     return aten.uniform.default(torch.zeros(size, dtype=dtype or torch.get_default_dtype(), device=device))
 
 
+def permutation(n: Any, *, dtype: torch.dtype = torch.int64, device: torch.device | None = None, **settings: Any) -> Tensor:
+    """Return the numbers below `n` in random order."""
+    return uniform([n], dtype=torch.float64, device=device).argsort().to(dtype)
+
+
 def uniform_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
     """Return uniform numbers in the shape of a tensor."""
     return uniform(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)

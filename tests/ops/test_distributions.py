@@ -1,4 +1,4 @@
-"""Densities of torch.distributions lower without the checks of their arguments, which raise for the data at hand."""
+"""Densities of torch.distributions lower without checks of their arguments, which raise for the data at hand. Permutations are drawn."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ class Densities(torch.nn.Module):
 def test_densities() -> None:
     dims = {0: Dim("batch", min=1, max=8), 1: Dim("classes", min=2, max=20)}
     shapeline.lower(Densities(), (torch.randn(3, 7),), dynamic_shapes=(dims,)).verify(4)
+
+
+class Shuffled(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        order = torch.randperm(x.shape[0])
+        return order, x[order].sort().values
+
+
+def test_permutations() -> None:
+    lowered = shapeline.lower(Shuffled(), (torch.randn(5),), dynamic_shapes=({0: Dim("n", min=0, max=20)},))
+    lowered.verify(3)
+    order, values = lowered(torch.arange(9.0))
+    assert torch.equal(order.sort().values, torch.arange(9)) and torch.equal(values, torch.arange(9.0))
