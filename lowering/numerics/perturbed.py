@@ -125,9 +125,9 @@ def sample(run: Callable[[], Sequence[torch.Tensor]], seed: int, breaks: bool = 
 
 def find_halves(results: Sequence[Result], makings: Sequence[Making]) -> list[int]:
     """Return the indices of the results that carry the rounding of halves."""
-    dtypes = [result.dtype and types.DTYPES[result.dtype].torch for result in results]
-    return [index for index, (dtype, making) in enumerate(zip(dtypes, makings, strict=True))
-            if isinstance(dtype, torch.dtype) and comparison.choose_deciding(dtype, making.narrowest) in HALVES]
+    known = (types.DTYPES.get(result.dtype or "") for result in results)  # Python's numbers have none
+    return [index for index, (dtype, making) in enumerate(zip((found and found.torch for found in known), makings, strict=True))
+            if dtype is not None and comparison.choose_deciding(dtype, making.narrowest) in HALVES]
 
 
 @contextmanager

@@ -152,6 +152,16 @@ def test_values_that_cannot_be_compared_are_left_out_and_recorded(module: type[t
     assert reason in result.verify["left_out"]["non-finite"]
 
 
+class Counted(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return x.half() * 2, x.shape[0]
+
+
+def test_a_size_is_compared_beside_a_tensor(tmp_path: Path) -> None:
+    result = lowered(model(Counted), tmp_path)
+    assert result.outcome == "ok", result.problems
+
+
 class Locked(torch.nn.Module):
     """Has an attribute that deepcopy refuses, and rounds to more than the tolerance in eager only."""
 
