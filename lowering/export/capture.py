@@ -86,6 +86,7 @@ def capture(
     if broken := [one.problem for one in best.deferred if one.verdict in ("never", "unknown")]:
         raise StageFailed(broken)
     assert best.program is not None
+    _refuse_second_gradients(best, model)
     if lost := transforms.find_lost(best.program):
         raise Unsupported(lost)
     if best.calls:
@@ -94,11 +95,20 @@ def capture(
     return best
 
 
+def _refuse_second_gradients(attempt: Captured, model: Model) -> None:
+    """Raise Unsupported for a model in training whose forward takes gradients: the loss would need gradients of these."""
+    if model.mode == "training" and attempt.transforms:
+        cause = "forward takes gradients, by torch.func or torch.autograd.grad, and in training the loss needs gradients of these"
+        fix = "lower the module in mode: inference, or without this part of the loss"
+        raise Unsupported([Problem(f"models.{model.name}.mode", cause, fix)])
+
+
 def _raise_failure(built: Built, failure: Exception, tried: Sequence[Captured], found: SymbolRecord) -> NoReturn:
     """Raise the failure of the best attempt, as an inventory of unsupported parts where one explains it."""
     model, module = built.model, built.module
     if isinstance(failure, ShapelineError):
         raise failure
+    _refuse_second_gradients(tried[-1], model)
     if missing := libraries.explain(failure, model):
         raise Unsupported(missing, str(failure)) from failure
     if layers := packed.explain(failure):

@@ -93,7 +93,7 @@ def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
 
     A region is kept if its body would compute something else outside of it.
 
-    detach: detach the results of regions without gradients, for a graph that is differentiated later.
+    detach: detach the arguments and results of regions without gradients, for a graph that is differentiated later.
     """
     count = 0
     for node in list(calls(module)):
@@ -102,14 +102,16 @@ def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
             continue
         body = getattr(module, str(node.args[position].target))  # type: ignore[union-attr]
         count += 1 + inline_wrappers(body, detach)
+        detaches = detach and position == 1 and not node.args[0]
         with module.graph.inserting_before(node):
-            mapping = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[position + 1 :], strict=True))
+            given = [_detach(argument) if detaches else argument for argument in node.args[position + 1 :]]
+            mapping = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), given, strict=True))
             outputs: Any = module.graph.graph_copy(body.graph, mapping)  # type: ignore[arg-type]
             for attribute in (n for n in body.graph.nodes if n.op == "get_attr"):
                 copied = mapping[attribute]
                 copied.target = f"{node.name}_{attribute.target}"  # type: ignore[union-attr]
                 setattr(module, copied.target, getattr(body, attribute.target))  # type: ignore[union-attr]
-            if detach and position == 1 and not node.args[0]:
+            if detaches:
                 outputs = tuple(_detach(output) for output in outputs)
         _replace_items(node, outputs)
         module.graph.erase_node(node)
@@ -153,6 +155,23 @@ def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
             body.graph.eliminate_dead_code()
         count += len(dropped)
     return count
+
+
+def drop_copies_to_self(module: GraphModule) -> None:
+    """Remove copies of what an op wrote in place to where it wrote it, as torch adds them for `self.count += 1`.
+
+    They would count as a change of what autograd keeps for a gradient.
+    """
+    for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
+        target, source = node.args[:2]
+        if isinstance(source, Node) and _returns_first(source.target) and source.args[0] is target:
+            node.replace_all_uses_with(source)
+            module.graph.erase_node(node)
+
+
+def _returns_first(op: Any) -> bool:
+    """Return whether an op writes in place to its first argument, and returns it."""
+    return isinstance(op, torch._ops.OpOverload) and op._schema.name.endswith("_") and op._schema.arguments[0].is_write
 
 
 def fold_conjugates(module: GraphModule) -> None:

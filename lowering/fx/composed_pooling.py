@@ -57,6 +57,20 @@ def _make_average_pool(rank: int, original: Callable[..., Any]) -> Callable[...,
     return pool
 
 
+def _make_adaptive_max_pool(rank: int, original: Callable[..., Any], has_indices: bool = False) -> Callable[..., Any]:
+    """Return `original`, an adaptive max pooling over `rank` dims, to sizes that may be symbolic, such as that of a dim it keeps."""
+
+    def pool(tensor: torch.Tensor, output_size: Any, return_indices: bool = False) -> Any:
+        given = repeat_setting(output_size, rank)
+        sizes = [kept if size is None else size for size, kept in zip(given, tensor.shape[-rank:], strict=True)]
+        if not any(isinstance(size, torch.SymInt) for size in sizes):
+            return original(tensor, output_size, **({} if has_indices else {"return_indices": return_indices}))
+        values, places = pooling.adaptive_maximum(tensor, sizes)
+        return (values, places) if has_indices or return_indices else values
+
+    return pool
+
+
 def _make_fractional_max_pool(rank: int, has_indices: bool = False) -> Callable[..., Any]:
     """Return the fractional max pooling over `rank` dims. torch's own makes the sizes constants, and has no gradient below autograd."""
 
@@ -102,6 +116,11 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     **{function: _make_max_pool(rank, function) for rank, function in ((2, functional.max_pool2d), (3, functional.max_pool3d))},
     **{function: _make_average_pool(rank, function) for rank, function in enumerate(
         (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d), 1)},
+    **{function: _make_adaptive_max_pool(rank, function) for rank, function in enumerate(
+        (functional.adaptive_max_pool1d, functional.adaptive_max_pool2d, functional.adaptive_max_pool3d), 1)},
+    **{function: _make_adaptive_max_pool(rank, function, has_indices=True) for rank, function in (
+        (1, torch.adaptive_max_pool1d), (1, functional.adaptive_max_pool1d_with_indices),
+        (2, functional.adaptive_max_pool2d_with_indices), (3, functional.adaptive_max_pool3d_with_indices))},
     functional.fractional_max_pool2d: _make_fractional_max_pool(2), functional.fractional_max_pool3d: _make_fractional_max_pool(3),
     functional.fractional_max_pool2d_with_indices: _make_fractional_max_pool(2, has_indices=True),
     functional.fractional_max_pool3d_with_indices: _make_fractional_max_pool(3, has_indices=True),

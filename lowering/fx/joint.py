@@ -37,6 +37,7 @@ def differentiate(captured: ExportedProgram, loss: str, table: Table) -> Exporte
     table: decompositions by op, including those of backward ops.
     """
     cleanup.inline_wrappers(captured.graph_module, detach=True)
+    cleanup.drop_copies_to_self(captured.graph_module)
     _differentiate_layers(captured)
     _detach_all_but(captured, loss)
     placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]

@@ -30,7 +30,7 @@ def _wrap(number: int, bits: int) -> int:
 
 def is_whole(value: torch.Tensor) -> bool:
     """Return whether every element is a whole number."""
-    parts = torch.view_as_real(value) if value.is_complex() else value
+    parts = torch.atleast_1d(torch.view_as_real(value) if value.is_complex() else value)
     return _is_each_whole(parts[(slice(1),) * (parts.dim() - 1)][..., :_LOOKED_AT]) and _is_each_whole(parts)
 
 

@@ -10,14 +10,19 @@ import torch
 from torch.fx import Node
 
 from lowering.ops import folding
-from lowering.ops.node_forms import has_dynamic_sizes
+from lowering.ops.node_forms import find_argument, has_dynamic_sizes
 
 Tensor: TypeAlias = torch.Tensor
 
 
 def is_transposed(node: Node) -> bool:
-    """Return whether a convolution node is transposed and has a weight or an output padding of dynamic size."""
-    return bool(node.args[6]) and (has_dynamic_weight(node) or has_dynamic_sizes(node))
+    """Return whether a convolution node is transposed, and has a weight of dynamic size or paddings that torch-mlir does not lower."""
+    return bool(node.args[6]) and (has_dynamic_weight(node) or has_dynamic_sizes(node) or has_uneven_padding(node))
+
+
+def has_uneven_padding(node: Node) -> bool:
+    """Return whether the output padding is not the same for all dims: torch-mlir adds it to the dims in reverse."""
+    return len(set(find_argument(node, "output_padding"))) > 1
 
 
 def has_dynamic_weight(node: Node) -> bool:
@@ -32,8 +37,8 @@ def is_unbatched(node: Node) -> bool:
 
 
 def needs_decomposition(node: Node) -> bool:
-    """Return whether a composite transposed convolution has a weight or an output padding of dynamic size, or no batch dim."""
-    return has_dynamic_weight(node) or has_dynamic_sizes(node) or is_unbatched(node)
+    """Return whether a composite transposed convolution has no batch dim, or a form that `is_transposed` names."""
+    return has_dynamic_weight(node) or has_dynamic_sizes(node) or has_uneven_padding(node) or is_unbatched(node)
 
 
 def add_batch(op: Callable[..., Any], image: Tensor, *settings: Any) -> Tensor:
@@ -50,16 +55,19 @@ def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, st
                           dilation: Sequence[int], is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
     """Compute aten::convolution with transposed=True, as eager does: a matmul over channels, then a sum of overlapping windows.
 
-    Where only the output padding is dynamic, the result with the largest one that torch allows is cut instead.
+    Where the weight has a constant size, zeros behind the image make room for the output padding, and the result is cut.
     """
     rank = image.dim() - 2
     settings = (stride, padding, dilation, output_padding)
     stride, padding, dilation, output_padding = ([*given] * (rank if len(given) == 1 else 1) for given in settings)
     sizes = [(count - 1) * every - 2 * pad + step * (size - 1) + more + 1 for count, every, pad, step, size, more
              in zip(image.shape[2:], stride, padding, dilation, weight.shape[2:], output_padding, strict=True)]
-    if any(isinstance(more, torch.SymInt) for more in output_padding) and not any(isinstance(size, torch.SymInt) for size in weight.shape):
-        room = [max(every, step) - 1 for every, step in zip(stride, dilation, strict=True)]
-        whole = torch.ops.aten.convolution.default(image, weight, bias, stride, padding, dilation, True, room, groups)
+    if not any(isinstance(size, torch.SymInt) for size in weight.shape):
+        most = [max(every, step) - 1 if isinstance(more, torch.SymInt) else more
+                for every, step, more in zip(stride, dilation, output_padding, strict=True)]
+        behind = [edge for more, every in zip(most, stride, strict=True) for edge in (-(-more // every), 0)]
+        padded = torch.constant_pad_nd(image, behind[::-1])
+        whole = torch.ops.aten.convolution.default(padded, weight, bias, stride, padding, dilation, True, [0] * rank, groups)
         return _cut(whole, sizes)
     batch, taken_in, *counts = image.shape
     taken_out, *kernel = weight.shape[1:]

@@ -112,6 +112,7 @@ TABLE: dict[Any, Row] = {
     **{op: Row(arithmetic.convert_real, "narrow dtypes saturate", arithmetic.needs_care) for op in (aten.to.dtype, aten.to.dtype_layout)},
     aten.index.Tensor: Row(indexing.index, "negative indices give wrong numbers", indexing.has_integer_indices),
     aten.index_put.default: Row(indexing.index_put, "negative indices give wrong numbers, and masks depend on data", indexing.can_put),
+    aten.embedding.default: Row(indexing.embedding, "no form with a scaled or sparse gradient", indexing.has_settings_of_training),
     aten.take.default: Row(indexing.take, "negative indices give wrong numbers"),
     **{getattr(aten.normal, form): Row(random.normal, NONE) for form in ("Tensor_Tensor", "Tensor_float", "float_Tensor")},
     aten.normal.float_float: Row(random.normal_of_size, NONE),

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
+from lowering.ops.node_forms import find_argument
+
 Tensor: TypeAlias = torch.Tensor
 
 
@@ -149,6 +151,16 @@ def selects_nothing(node: Node) -> bool:
     """Return whether the index of an index_select node has no elements."""
     count = node.args[2].meta["val"].numel()  # type: ignore[union-attr]
     return isinstance(count, int) and count == 0
+
+
+def has_settings_of_training(node: Node) -> bool:
+    """Return whether an embedding scales its gradient, or has a sparse one."""
+    return any(find_argument(node, name) for name in ("scale_grad_by_freq", "sparse"))
+
+
+def embedding(weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
+    """Compute aten::embedding, whose settings concern its gradient alone."""
+    return torch.ops.aten.embedding.default(weight, indices)
 
 
 def select_nothing(tensor: Tensor, dim: int, index: Tensor) -> Tensor:

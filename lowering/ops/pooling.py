@@ -33,6 +33,8 @@ def adaptive_maximum(tensor: Tensor, output_size: Sequence[int]) -> tuple[Tensor
     spatial = tensor.shape[-len(output_size) :]
     places = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial).expand(tensor.shape)
     for dim, size in reversed(list(zip(range(-len(output_size), 0), output_size, strict=True))):
+        if statically_known_true(tensor.shape[dim] == size):
+            continue  # each part is one element
         inside = _part_mask(tensor, dim, size)
         candidates = torch.where(inside, tensor.movedim(dim, -1).unsqueeze(-2), _lowest(tensor.dtype))
         most = candidates.amax(-1)

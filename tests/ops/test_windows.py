@@ -56,6 +56,7 @@ def test_pooling_over_a_whole_map() -> None:
         "max_pool3d": lambda x: functional.max_pool3d(x, x.shape[1:]), "avg_pool3d": lambda x: functional.avg_pool3d(x, x.shape[1:]),
         "ceil_mode": lambda x: functional.avg_pool2d(x, x.shape[-2:], ceil_mode=True, count_include_pad=False),
         "of a map without a dim of one element": lambda x: functional.max_pool2d(x.squeeze(2), x.squeeze().shape[-2:]),
+        "a dim that is kept": lambda x: functional.adaptive_max_pool2d(x, (None, 3), return_indices=True),
         "windows of numbers": lambda x: functional.max_pool2d(x, 2, stride=1, padding=1, return_indices=True),
     }  # fmt: skip
     x = normal(2, 3, 6, 7)
@@ -111,6 +112,8 @@ def test_images_get_their_sizes_back() -> None:
         "output_size": lambda x: rows(functional.conv2d(x, down, stride=2, padding=1), output_size=x.shape),
         "dilated, in groups": lambda x: functional.conv_transpose1d(
             x[0, :2].flatten(1), line, stride=2, dilation=3, groups=2, output_padding=x.shape[2] % 3),
+        "uneven output padding": lambda x: functional.conv_transpose2d(
+            x, down.transpose(0, 1), stride=(2, 3), padding=(1, 0), output_padding=(0, 2), dilation=(1, 2)),
     }  # fmt: skip
     assert differences(forms, ((2, 3, "h", "w"),), [(normal(2, 3, 6, 7),), (normal(2, 3, 5, 4),), (normal(2, 3, 1, 2),)], least=1) == []
 

@@ -144,10 +144,16 @@ def test_dropout_of_probability_0_is_none() -> None:
         torch.testing.assert_close(got, want)
 
 
-def test_a_lone_result_is_the_loss() -> None:
-    declared = model("Lone")
+@pytest.mark.parametrize("name", ["Lone", "Counted"])
+def test_a_lone_result_is_the_loss(name: str) -> None:
+    declared = model(name)
     for got, want in compared(exported(declared), declared, 5).values():
         torch.testing.assert_close(got, want)
+
+
+def test_gradients_of_gradients_are_refused() -> None:
+    with pytest.raises(Unsupported, match=r"models.Penalized.mode: forward takes gradients"):
+        exported(model("Penalized"))
 
 
 @pytest.mark.parametrize(("loss", "told"), [

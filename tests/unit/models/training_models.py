@@ -101,3 +101,30 @@ class Lone(nn.Module):
                  for mode, padding in (("bilinear", "border"), ("bicubic", "reflection"), ("bilinear", "zeros"), ("nearest", "zeros"))]
         volume = nn.functional.grid_sample(self.image.unsqueeze(2), nn.functional.pad(points, (0, 1)).unsqueeze(1), align_corners=False)
         return torch.stack(taken).square().sum() + volume.square().sum()
+
+
+class Counted(nn.Module):
+    """(batch, 4) -> its loss alone, from a spectral norm's power iterations, an embedding with scaled gradients, and a counter."""
+
+    count: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))
+        self.table = nn.Embedding(5, 4, scale_grad_by_freq=True)
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        return self.layer(x + self.table((x[:, 0] > 0).long())).square().mean() * self.count
+
+
+class Penalized(nn.Module):
+    """(batch, 4) -> its loss alone, with a penalty on the gradient of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.func.grad(lambda y: torch.tanh(self.layer(y)).sum())(x).norm(dim=1).sub(1).square().mean()

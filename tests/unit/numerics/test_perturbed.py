@@ -9,7 +9,7 @@ import torch
 
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics import perturbed
+from lowering.numerics import noise, perturbed
 from lowering.numerics.ancestry import trace_results
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.runner import make_runner
@@ -107,10 +107,10 @@ def test_copies_of_one_element_are_no_sample_of_many() -> None:
 
 
 def test_large_elements_make_no_room_for_small_ones_and_small_deviations_are_shared() -> None:
-    noise = torch.rand(64, 32, dtype=torch.float64) * 1e-3
-    noise[:, 5] *= 1e6
-    noise[9, 9] = 0.0
-    room = perturbed.estimate_deviation(noise.square(), 1, torch.zeros(64, 32))
+    errors = torch.rand(64, 32, dtype=torch.float64) * 1e-3
+    errors[:, 5] *= 1e6
+    errors[9, 9] = 0.0
+    room = perturbed.estimate_deviation(errors.square(), 1, torch.zeros(64, 32))
     assert 3e-4 < room[9, 9] < 7e-4
     assert room[:, :5].max() <= 1e-3 and room[:, 5].max() > 100
 
@@ -130,3 +130,9 @@ def test_complex_numbers_are_split_into_their_parts() -> None:
     value = torch.tensor([1 + 2j, 3 - 4j]).conj()
     assert perturbed.split(value).tolist() == [[1, -2], [3, 4]]
     assert perturbed.measure_distances(value, value + 1j).tolist() == [[0, 1], [0, 1]]
+
+
+def test_whole_numbers_are_found_in_every_rank() -> None:
+    assert all(noise.is_whole(torch.full(shape, 2.0)) for shape in ((), (3,), (2, 3)))
+    assert not any(noise.is_whole(torch.full(shape, 2.5)) for shape in ((), (3,), (2, 3)))
+    assert not noise.is_whole(torch.tensor(2 + 0.5j))
