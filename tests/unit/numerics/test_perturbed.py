@@ -65,6 +65,12 @@ def column(by: float) -> Change:
     return lambda value: torch.cat([value[:, :3], value[:, 3:4] * (1 + by), value[:, 4:]], 1)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3, 4), (2, 0)])
+def test_whole_numbers_are_found_at_every_rank(shape: tuple[int, ...]) -> None:
+    assert noise.is_whole(torch.ones(shape)) and noise.is_whole(torch.ones(shape, dtype=torch.complex64))
+    assert noise.is_whole(torch.full(shape, 0.5)) == (0 in shape)
+
+
 @pytest.mark.parametrize(("name", "change"), [
     ("half", lambda value: value * 1.015), ("half", lambda value: value * 1.03),
     ("half", lambda value: value + 0.01), ("wide", lambda value: value * 1.015),
