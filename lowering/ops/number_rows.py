@@ -125,6 +125,7 @@ _add_rows("masked_fill.Scalar", scalars.fill_bools, "bools take the lowest bit o
 _add_rows("copysign.Scalar", scalars.copysign, "no form of a number")
 _add_rows("copysign.Tensor", scalars.copysign, "the absolute value of the least integer overflows", arithmetic.takes_integers)
 _add_rows("isinf", arithmetic.all_false, "no lowering of bytes", arithmetic.takes_integers)
+_add_rows("deg2rad", activations.widen(decomposition_table[aten.deg2rad.default]), _STEPS, reductions.is_reduced)
 _add_rows("rad2deg", None, "torch-mlir's pi has six digits")
 _add_rows("abs", arithmetic.copy_tensor, "no lowering of bytes", reductions.takes_bytes)
 ROWS[prims.amax.default] = Row(torch.amax, NONE)

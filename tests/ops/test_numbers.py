@@ -88,6 +88,9 @@ STEPS: dict[str, Callable[..., torch.Tensor]] = {
     "logaddexp": lambda x: torch.logaddexp(x, x.flip(0)), "layer_norm": lambda x: functional.layer_norm(x, (64,), x[0], x[1]),
     "layer_norm of dims": lambda x: functional.layer_norm(x[:, None], (1, 64)),
     "layer_norm of large numbers": lambda x: functional.layer_norm(9000 * x, (64,)),
+    "avg_pool1d": lambda x: functional.avg_pool1d(x, 3),
+    "avg_pool2d": lambda x: functional.avg_pool2d(20000 * x.reshape(1, -1, 8, 8), 3, padding=1),
+    "avg_pool2d with ceil_mode": lambda x: functional.avg_pool2d(x.reshape(1, -1, 8, 8), 3, ceil_mode=True), "deg2rad": torch.deg2rad,
     "batch_norm": lambda x: functional.batch_norm(x, x[0], x[1].abs() + 0.1, x[2], x[3]),
 }  # fmt: skip
 
