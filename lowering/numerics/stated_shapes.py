@@ -18,7 +18,9 @@ def check_at_run(module: GraphModule) -> None:
     """
     shapes = _Shapes()
     nodes = [node for node in module.graph.nodes if node.op in ("placeholder", "call_function") and _has_symbols(node.meta.get("val"))]
-    first = next(node for node in module.graph.nodes if node.op != "placeholder")
+    if not nodes:
+        return
+    first = [node for node in module.graph.nodes if node.op == "placeholder"][-1].next  # weights are read before the arguments
     for node in nodes:
         with module.graph.inserting_before(first if node.op == "placeholder" else node.next):
             module.graph.call_function(shapes.bind if node.op == "placeholder" else shapes.check, (node, len(shapes.stated)))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import shapeline
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
 from lowering.numerics.verification import Verification
@@ -88,6 +89,13 @@ def test_guards_on_derived_dims_refuse_no_size_that_the_code_takes() -> None:
     assert not verified(program).declined
     _, notes = exported(model, Export(policy=("declared",)))
     assert any("symbols: {n: {min: 8, max: 64, multiple_of: 4}}" in message for message in notes.said["part_of_ranges"])
+
+
+def test_a_guard_of_a_module_with_weights_is_compared() -> None:
+    dims = {"input": {2: "h", 3: "w", 4: "d"}}
+    program = shapeline.lower(torch.nn.Conv3d(1, 1, 2), (torch.randn(1, 1, 5, 6, 7),), dynamic_shapes=dims,
+                              symbols=dict.fromkeys("hwd", (2, 9)), until="exported")  # fmt: skip
+    assert not program.signature.guards
 
 
 def test_the_first_attempt_that_succeeds_is_the_last() -> None:
