@@ -21,6 +21,7 @@ from lowering.numerics.xla import to_numpy
 from lowering.plain import from_plain, to_plain
 from lowering.store import verdicts
 
+_EXAMINED = "-examined"  # in the names of verdicts on results that `Bench.check` examined
 _REPEATED_SECONDS = 0.05  # of an eager run that is measured twice
 
 
@@ -34,9 +35,7 @@ class Data:
     def parts(self) -> list[bytes]:
         """All that a comparison depends on beside the program, the model, and the options of the stage."""
         made = [[types.dtype_name(making.narrowest) if making.narrowest else None, making.is_random] for making in self.bench.makings]
-        # results that take longer are not examined
-        settings = [made, to_plain(self.bench.signature.returned), to_plain(self.bench.signature.arguments), self.reference.is_close,
-                    self.reference.seconds < EXAMINED_SECONDS]
+        settings = [made, to_plain(self.bench.signature.returned), to_plain(self.bench.signature.arguments), self.reference.is_close]
         return [json.dumps(settings).encode(), *_read(self.given), *_read(self.weights), *_read_all(self.reference.want)]
 
     @property
@@ -48,16 +47,18 @@ class Data:
 def check(data: Data, run: LevelRun, compare: Callable[[], LevelCheck]) -> LevelCheck:
     """Return the verdict of an earlier equal comparison, or that of `compare`, which later ones take over if all results agree."""
     held, start = verdicts.current(), time.perf_counter()
+    is_examined = data.reference.seconds < EXAMINED_SECONDS
     key = _compute_key(held, data, run) if held is not None and data.is_fixed else None
     if held is None or key is None:
         return compare()
-    if (found := held.find(key)) is not None:
+    # a comparison that was examined says more than one that was not
+    if (found := held.find(f"{key}{_EXAMINED}") or (None if is_examined else held.find(key))) is not None:
         data.bench.noted += [(code, place, message) for code, place, message in found["noted"]]
         return replace(from_plain(LevelCheck, found["check"]), seconds=time.perf_counter() - start, maker=found["maker"])
     before = len(data.bench.noted)
     checked = compare()
     if checked.agrees and data.is_fixed:
-        held.put(key, {"check": to_plain(checked), "noted": data.bench.noted[before:]})
+        held.put(f"{key}{_EXAMINED}" if is_examined else key, {"check": to_plain(checked), "noted": data.bench.noted[before:]})
     return checked
 
 

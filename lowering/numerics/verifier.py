@@ -246,9 +246,14 @@ def _choose_seed(seed: int, sizes: Mapping[str, int]) -> int:
 
 
 def _find_cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:
-    """Return the point with the fewest elements among those whose sizes are all 2 or more, or the last point if there is none."""
+    """Return a point with few elements among those whose sizes are all 2 or more, or the last point if there is none.
+
+    Of the points with at most twice the fewest elements, the one with the smallest sizes is taken: jobs that differ in a maximum share it.
+    """
     wide = [point for point in chosen if min(point.sizes.values(), default=2) >= 2]
-    return min(wide, key=lambda point: space.elements(point.sizes)) if wide else chosen[-1] if chosen else None
+    most = 2 * min((space.elements(point.sizes) for point in wide), default=0)
+    few = [point for point in wide if space.elements(point.sizes) <= most]
+    return min(few, key=lambda point: sum(point.sizes.values())) if few else chosen[-1] if chosen else None
 
 
 def _find_largest(space: Space, chosen: Sequence[Point]) -> Point | None:
