@@ -114,7 +114,7 @@ BY_SIZE: dict[Any, Callable[..., Any]] = {
     functional.one_hot: _one_hot, torch.Tensor.unfold: _unfold,
     torch.repeat_interleave: _repeat_interleave, torch.Tensor.repeat_interleave: _repeat_interleave,
     torch.istft: _istft, torch.Tensor.istft: _istft, functional.interpolate: _interpolate,
-    torch.diagonal: views.take_diagonal, torch.Tensor.diagonal: views.take_diagonal,
+    torch.diagonal: views.view_diagonal, torch.Tensor.diagonal: views.view_diagonal,
     torch.diag: views.diag, torch.Tensor.diag: views.diag, torch.diag_embed: views.diag_embed, torch.Tensor.diag_embed: views.diag_embed,
     torch.diagonal_scatter: views.diagonal_scatter, torch.Tensor.diagonal_scatter: views.diagonal_scatter,
 }  # fmt: skip

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import operator
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from lowering.errors import Problem, Unsupported
 from lowering.fx import logarithms, transforms
 from lowering.fx.composed_by_size import BY_SIZE
 from lowering.fx.composed_functions import COMPOSED, COMPOSED_OF_NUMBERS
@@ -30,7 +32,14 @@ _OF_TENSORS = ("size", "numel")
 
 
 class SymbolicCalls(TorchFunctionMode):
-    """Replaces calls that would read the number of a size, in the code of a model."""
+    """Replaces calls that would read the number of a size, in the code of a model.
+
+    Raises Unsupported for a write to the result of a replaced call that is a copy where torch's own is a view.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._copies: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         named = dict(kwargs) if kwargs else {}
@@ -40,7 +49,15 @@ class SymbolicCalls(TorchFunctionMode):
             return math.trunc(args[0])
         args, named = logarithms.unwrap_all(args, named)  # type: ignore[assignment]
         symbolic = _find_symbolic(function, args, named)
-        return (symbolic or function)(*args, **named)
+        if symbolic is None:
+            if self._copies and args and self._copies.get(id(args[0])) is args[0] and _writes(function):
+                cause = "writes to a part of a tensor that begins or is framed where data or sizes decide, which is a copy here"
+                raise Unsupported(Problem(function.__name__, cause, "write to the tensor itself, by index_copy or slice_scatter"))
+            return function(*args, **named)
+        result = symbolic(*args, **named)
+        if symbolic in _COPIES:
+            self._copies[id(result)] = result
+        return result
 
 
 class TracedCalls(SymbolicCalls):
@@ -48,6 +65,11 @@ class TracedCalls(SymbolicCalls):
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         return take_log2(*args) if function is torch._sym_log2 else super().__torch_function__(function, types, args, kwargs)
+
+
+def _writes(function: Any) -> bool:
+    name = getattr(function, "__name__", "")
+    return function is torch.Tensor.__setitem__ or (name.endswith("_") and not name.endswith("__"))
 
 
 def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
@@ -130,4 +152,5 @@ _TORCH: dict[Any, Callable[..., Any]] = {
     torch.linspace: _linspace, torch.logspace: _logspace, torch.tensor: _tensor, torch.as_tensor: _as_tensor, **BY_SIZE,
     **COMPOSED_OF_NUMBERS,
 }  # fmt: skip
+_COPIES = (_narrow, BY_SIZE[torch.Tensor.unfold])
 _REPLACED = frozenset((torch.numel, *transforms.COMPOSED, *COMPOSED, *_NARROWS, *_TORCH))

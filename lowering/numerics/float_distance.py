@@ -24,14 +24,15 @@ Kept = Sequence[tuple[Point, Tensors, Sequence[torch.Tensor]]]
 def describe(program: Program, model: Model, kept: Kept) -> dict[str, Any]:
     """Return the `quantization` block of the record: bytes of weights by dtype, and the signal-to-noise ratio of each output in dB.
 
-    kept: inputs and eager results of points, of which the last is taken. Empty for a model that is neither quantized nor converted.
+    kept: inputs and eager results of points, of which the one with the most elements is taken. The block is empty for a model that is
+        neither quantized nor converted.
     """
     if model.quantization is None and model.dtype is None:
         return {}
     found: dict[str, Any] = {"weights": count_bytes(program.weights), "signal_to_noise": {}}
     assert program.signature is not None
     if kept:
-        point, given, results = kept[-1]
+        point, given, results = max(kept, key=lambda one: sum(value.numel() for value in (*one[1].values(), *one[2])))
         try:
             found["signal_to_noise"] = _compare_with_float(model, program.signature, given, results)
             found["point"] = str(point)

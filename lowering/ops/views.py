@@ -22,6 +22,18 @@ def take_diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1)
     return moved.flatten(-2).index_select(-1, (places + below) * columns + (places + right))
 
 
+def view_diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """Return the diagonal as `take_diagonal` does, but as a view: what is written to it is in `tensor`."""
+    first, second = dim1 % tensor.dim(), dim2 % tensor.dim()
+    below, right = _split_offset(offset)
+    length = torch.sym_max(torch.sym_min(tensor.shape[first] - below, tensor.shape[second] - right), 0)
+    rest = [dim for dim in range(tensor.dim()) if dim not in (first, second)]
+    strides = tensor.stride()
+    start = tensor.storage_offset() + below * strides[first] + right * strides[second]
+    sizes, steps = [*(tensor.shape[dim] for dim in rest), length], [*(strides[dim] for dim in rest), strides[first] + strides[second]]
+    return tensor.as_strided(sizes, steps, start)
+
+
 def _split_offset(offset: int | torch.SymInt) -> tuple[Any, Any]:
     """Return (the row of the first element of a diagonal, its column)."""
     return torch.sym_max(-offset, 0), torch.sym_max(offset, 0)

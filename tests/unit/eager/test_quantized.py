@@ -112,7 +112,7 @@ def test_schemes_reach_mhlo_with_small_weights_and_integer_dots(tmp_path: Path) 
         assert stored in entry and "tensor<128x64xf32>" not in entry and "custom_call" not in text, (scheme, entry)
         assert text.count("xi8>) -> tensor<?x?x128xi32>") == (scheme in ("int8_dynamic", "pt2e_static")), scheme
         block = result.verify["quantization"]
-        assert block["signal_to_noise"]["output"] > (10 if scheme == "int4_weight_only" else 25), (scheme, block)
+        assert block["signal_to_noise"]["output"] > (10 if scheme == "int4_weight_only" else 20), (scheme, block)
         if scheme == "int4_weight_only":  # half a byte each, and a scale of two bytes for 32
             assert sum(block["weights"].values()) <= 0.16 * 4 * sum(weight.numel() for weight in Words().parameters())
         kept = [remark.message for remark in result.warnings if remark.code == "weights_not_quantized"]

@@ -110,6 +110,26 @@ def test_scale_factors_stay_dynamic_at_mhlo() -> None:
     assert set(lowered.signature.symbols) == {"height", "width"}
 
 
+class Written(torch.nn.Module):
+    """Writes to a diagonal whose offset is a size, and to windows of a dynamic size."""
+
+    def __init__(self, windows: bool = False) -> None:
+        super().__init__()
+        self.windows = windows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        written = x.clone()
+        (written.unfold(1, x.shape[0], 1) if self.windows else written.diagonal(x.shape[1] // 2)).fill_(7.0)
+        return written
+
+
+def test_writes_to_a_view_are_in_its_tensor() -> None:
+    dims = {"x": {0: Dim("batch", min=2, max=8), 1: Dim("length", min=2, max=20)}}
+    shapeline.lower(Written(), (torch.randn(3, 7),), dynamic_shapes=dims).verify(3)
+    with pytest.raises(shapeline.Unsupported, match=r"fill_: writes to a part of a tensor .* which is a copy here"):
+        shapeline.lower(Written(windows=True), (torch.randn(3, 7),), dynamic_shapes=dims)
+
+
 def test_they_stay_dynamic_at_mhlo() -> None:
     dims = {"x": {0: Dim("batch", min=1, max=8), 1: Dim("length", min=3, max=20)}}
     lowered = shapeline.lower(Sizes(), (torch.randn(3, 7),), dynamic_shapes=dims)
