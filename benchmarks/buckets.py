@@ -25,7 +25,7 @@ from lowering.ir import mlir, portable
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Model
-from lowering.numerics.artifact import Artifact
+from lowering.numerics.delivery.artifact import Artifact
 from lowering.stage import Silent
 from lowering.stages.package import Package
 

@@ -25,10 +25,10 @@ from lowering.ir import mlir, portable
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.numerics import consumers
-from lowering.numerics.ancestry import trace_results
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Pair
-from lowering.numerics.points import Point
+from lowering.numerics.coverage.points import Point
+from lowering.numerics.judging.ancestry import trace_results
 from lowering.stage import Silent
 
 BEYOND, REFUSED = "beyond the limit", "not lowered"

@@ -36,8 +36,8 @@ from lowering.eager.arguments import assemble
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import xla
-from lowering.numerics.runner import order_arguments
+from lowering.numerics.running import xla
+from lowering.numerics.running.runner import order_arguments
 from lowering.plain import from_plain
 
 LAYERS, VOCABULARY, ROUNDS = 4, 32000, 21

@@ -32,8 +32,9 @@ from benchmarks import gpu_numbers
 from lowering import files
 from lowering.ir import mlir, portable
 from lowering.model import Model
-from lowering.numerics import artifact, packaging, xla
-from lowering.numerics.xla import Xla
+from lowering.numerics.delivery import artifact, packaging
+from lowering.numerics.running import xla
+from lowering.numerics.running.xla import Xla
 from lowering.plain import from_plain
 from lowering.signature import Argument, Signature
 from lowering.sizes import evaluation

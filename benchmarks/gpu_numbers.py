@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lowering import files
 from lowering.errors import Refused, ShapelineError
-from lowering.numerics import static_modules, xla
-from lowering.numerics.artifact import Artifact
-from lowering.numerics.points import Space
+from lowering.numerics.coverage.points import Space
+from lowering.numerics.delivery.artifact import Artifact
+from lowering.numerics.running import static_modules, xla
 
 STEPS = 8
 

@@ -40,8 +40,8 @@ from lowering.job import Job
 from lowering.legalize import driver
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.numerics import shape_refinement, xla
-from lowering.numerics.runner import order_arguments
+from lowering.numerics.running import shape_refinement, xla
+from lowering.numerics.running.runner import order_arguments
 from lowering.sizes import evaluation
 from lowering.stage import Silent
 

@@ -24,12 +24,12 @@ from benchmarks.op_trial import STAGES, UNINITIALIZED, Trial
 from lowering.errors import LoadError, ShapelineError
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics import runner
-from lowering.numerics.ancestry import converts, trace_results
 from lowering.numerics.bench import Bench, Reference
-from lowering.numerics.compilation import UNOPTIMIZED
-from lowering.numerics.runner import Run
-from lowering.numerics.xla import Xla
+from lowering.numerics.judging.ancestry import converts, trace_results
+from lowering.numerics.running import runner
+from lowering.numerics.running.compilation import UNOPTIMIZED
+from lowering.numerics.running.runner import Run
+from lowering.numerics.running.xla import Xla
 from lowering.record.failure import classify
 from lowering.signature import Signature
 from lowering.sizes import evaluation

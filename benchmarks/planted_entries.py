@@ -14,7 +14,7 @@ from benchmarks.planting import Fault, both, rule, swap
 from lowering.ir import joining as modules
 from lowering.ir import mlir, portable
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import joined
+from lowering.numerics.delivery import joined
 from lowering.record.joining import Joining
 from lowering.worker import joining
 

@@ -18,8 +18,10 @@ from benchmarks.planted_ops import OPS
 from benchmarks.planted_programs import PROGRAMS
 from benchmarks.planting import Fault, both, clean, off, row, rule, swap, without
 from lowering.ir import mlir, portable
-from lowering.numerics import packaging
-from lowering.ops import attention, decompositions, division, indexing, padding, reductions
+from lowering.numerics.delivery import packaging
+from lowering.ops import attention, division, indexing, reductions
+from lowering.ops.images import padding
+from lowering.ops.tables import decompositions
 from lowering.store import weights
 from lowering.torchscript import deployable
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks.planting import Fault, rule, swap
-from lowering.numerics import buckets
+from lowering.numerics.delivery import buckets
 
 _SLICE = r"    (%\w+) = mhlo.real_dynamic_slice %arg0, (%\w+), (%\w+), (%\w+) :"
 _EARLIER = r"""    %pn = "mhlo.get_dimension_size"(%arg0) <{dimension = 0 : i64}> : (tensor<?x4xf32>) -> tensor<i32>

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from benchmarks.planting import Fault, off, rule, swap
-from lowering.numerics import buckets
+from lowering.numerics.delivery import buckets
 from lowering.sizes import evaluation
 
 _UPDATE = r"    (%\w+) = mhlo.dynamic_update_slice (%\w+), (%\w+), (%\w+), (%\w+), "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from unittest import mock
 
-from lowering.ops import decompositions
+from lowering.ops.tables import decompositions
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -26,8 +26,8 @@ class Fault:
     """A wrong lowering.
 
     kind: the group that it is counted in. model: the name of one in `planted_models`. edit: of the MHLO text. patch: active while the model
-    is lowered, packaged and verified. classes: classes of sizes (lowering.numerics.corners) of which the record may say that no point has
-    one, and codes of warnings that may name what is not compared exactly.
+    is lowered, packaged and verified. classes: classes of sizes (lowering.numerics.coverage.corners) of which the record may say that no
+    point has one, and codes of warnings that may name what is not compared exactly.
     """
 
     name: str

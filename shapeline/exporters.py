@@ -28,10 +28,10 @@ from transformers.exporters.runners.base import ModelRunner
 from transformers.exporters.utils import decompose_multimodal, is_multimodal
 
 from lowering.errors import ConfigError, Problem
-from lowering.numerics import runner
-from lowering.numerics.artifact import Artifact
-from lowering.numerics.bodies import find_known_ints
-from lowering.numerics.xla import Xla
+from lowering.numerics.delivery.artifact import Artifact
+from lowering.numerics.running import runner
+from lowering.numerics.running.bodies import find_known_ints
+from lowering.numerics.running.xla import Xla
 from lowering.signature import Signature
 from lowering.sources import exported
 from shapeline import declaration

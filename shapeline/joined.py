@@ -12,8 +12,8 @@ import torch
 from lowering.errors import ConfigError, Problem
 from lowering.ir import joining
 from lowering.level import Level
-from lowering.numerics import joined, packaging
-from lowering.numerics.joined import Part
+from lowering.numerics.delivery import joined, packaging
+from lowering.numerics.delivery.joined import Part
 from lowering.signature import Signature
 from shapeline.lowered import MLIR, Lowered, Text, Texts
 

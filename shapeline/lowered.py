@@ -15,11 +15,11 @@ from lowering.eager.module import in_eval_mode
 from lowering.errors import ConfigError, Mismatch, Problem, Refused, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
-from lowering.numerics import packaging
-from lowering.numerics.runner import make_runner
+from lowering.numerics.delivery import packaging
+from lowering.numerics.running.runner import make_runner
+from lowering.numerics.running.xla import Xla
 from lowering.numerics.verification import Verification
 from lowering.numerics.verifier import Settings, verify
-from lowering.numerics.xla import Xla
 from lowering.record.result import Remark
 from lowering.signature import Signature
 from lowering.symbols import views

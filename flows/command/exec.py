@@ -15,9 +15,9 @@ from flows.command.arguments import add_trust, make_job_parser, tell_trusted
 from flows.command.exits import OK, UNEXPECTED, USAGE_ERROR
 from flows.command.printing import render_problems, render_table
 from lowering.errors import ConfigError, Problem, Refused, StageFailed
-from lowering.numerics import artifact
-from lowering.numerics.artifact import Execution
-from lowering.numerics.xla import PLATFORMS
+from lowering.numerics.delivery import artifact
+from lowering.numerics.delivery.artifact import Execution
+from lowering.numerics.running.xla import PLATFORMS
 
 
 def main(arguments: Sequence[str]) -> int:

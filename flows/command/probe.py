@@ -24,7 +24,7 @@ from lowering import files
 from lowering.errors import ConfigError, InfraError, Problem, suggest
 from lowering.job import Job
 from lowering.model import Symbol
-from lowering.numerics.probe import Attempt, Finding, probe
+from lowering.numerics.delivery.probe import Attempt, Finding, probe
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import prepare
 from lowering.record.result import JobResult

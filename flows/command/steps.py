@@ -13,8 +13,8 @@ from flows.command.exits import OK, UNEXPECTED, USAGE_ERROR
 from flows.command.printing import render_problems, render_table
 from lowering import files, trust
 from lowering.errors import ConfigError, LoadError, Problem, Refused, StageFailed
-from lowering.numerics import artifact, prompts, steps
-from lowering.numerics.artifact import Artifact
+from lowering.numerics.delivery import artifact, prompts, steps
+from lowering.numerics.delivery.artifact import Artifact
 from lowering.recipe import TARGET
 from lowering.record.folder import JOB
 

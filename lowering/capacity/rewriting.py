@@ -22,10 +22,10 @@ from lowering.capacity.calls import Tracing, find_decided, list_results
 from lowering.capacity.sizes import Sizes
 from lowering.capacity.values import Counted, Dim, NoRule
 from lowering.errors import Problem, Unsupported
-from lowering.fx import decompose
 from lowering.fx.results import Extra
+from lowering.fx.rewriting import decompose
 from lowering.ir import source_lines
-from lowering.ops import decompositions
+from lowering.ops.tables import decompositions
 
 _REFUSED = object()  # the value of a node after a refusal: what takes it is not refused again
 _DROPPED = object()  # the value of a condition that always holds

@@ -16,10 +16,11 @@ from lowering.eager import inputs, training
 from lowering.eager.arguments import assemble
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import assumptions, cleanup, convolutions, custom_gradients, overlaps, transforms, window_counts
+from lowering.fx import cleanup
+from lowering.fx.tracing import assumptions, convolutions, custom_gradients, overlaps, transforms, window_counts
 from lowering.model import Built, Model
 from lowering.numerics import branches
-from lowering.ops import packed_sequences, recurrent
+from lowering.ops.sequences import packed_sequences, recurrent
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note
 from lowering.symbols import draft, packed, policy, selftest, trace, views

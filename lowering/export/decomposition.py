@@ -15,29 +15,25 @@ from lowering.composites import marking
 from lowering.custom import naming
 from lowering.eager import pytrees, training
 from lowering.errors import StageFailed, Unsupported
-from lowering.fx import (
+from lowering.fx import cleanup, names, results
+from lowering.fx.exported import Exported
+from lowering.fx.rewriting import (
     aliasing,
-    assumptions,
-    cleanup,
     effects,
     functional,
-    guards,
     integer_dots,
     masked_updates,
     masks,
-    names,
     packed_products,
-    results,
     slices,
     strides,
-    torch_warnings,
-    tracing_costs,
     writes,
 )
-from lowering.fx.decompose import Specialized, decompose
-from lowering.fx.exported import Exported
+from lowering.fx.rewriting.decompose import Specialized, decompose
+from lowering.fx.tracing import assumptions, guards, torch_warnings, tracing_costs
 from lowering.model import Model
-from lowering.ops import bags, decompositions, recurrent
+from lowering.ops.sequences import bags, recurrent
+from lowering.ops.tables import decompositions
 from lowering.stage import Note
 from lowering.symbols import deadline
 from lowering.symbols.attempts import Captured

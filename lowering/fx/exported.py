@@ -12,9 +12,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind
 
 from lowering.errors import Problem, Unsupported
-from lowering.fx.guards import list_guards
 from lowering.fx.names import Names, describe_type, input_names, symbol_names
 from lowering.fx.results import Extra, list_results, mark_states
+from lowering.fx.tracing.guards import list_guards
 from lowering.model import Model
 from lowering.signature import Argument, Signature
 from lowering.sizes.ranges import Bound

@@ -18,9 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lowering.eager.pytrees import name_leaves
 from lowering.errors import Problem, StageFailed
-from lowering.fx import cleanup, effects
+from lowering.fx import cleanup
+from lowering.fx.rewriting import effects
 from lowering.ir import source_lines
-from lowering.ops import recurrent, recurrent_gradients
+from lowering.ops.sequences import recurrent, recurrent_gradients
 
 Table = Mapping[Any, Callable[..., Any]]
 

@@ -15,19 +15,21 @@ from lowering.eager import inputs
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed, Unsupported
 from lowering.level import Program
 from lowering.model import Built, Model
-from lowering.numerics import comparison, distribution, special_values
-from lowering.numerics.ancestry import Making
-from lowering.numerics.arbitration import Arbiter
+from lowering.numerics import comparison
 from lowering.numerics.comparison import Comparison
-from lowering.numerics.conditions import Conditions
-from lowering.numerics.integers import Replaying
-from lowering.numerics.perturbed import find_halves
-from lowering.numerics.points import Point, Sizes, Space
-from lowering.numerics.runner import Eager, LevelRun, Run, Tensors, make_runner
-from lowering.numerics.ties import Picks
-from lowering.numerics.vectors import Owned, Vectors
+from lowering.numerics.coverage import special_values
+from lowering.numerics.coverage.conditions import Conditions
+from lowering.numerics.coverage.points import Point, Sizes, Space
+from lowering.numerics.judging import distribution
+from lowering.numerics.judging.ancestry import Making
+from lowering.numerics.judging.arbitration import Arbiter
+from lowering.numerics.judging.perturbed import find_halves
+from lowering.numerics.judging.ties import Picks
+from lowering.numerics.judging.vectors import Owned, Vectors
+from lowering.numerics.running.integers import Replaying
+from lowering.numerics.running.runner import Eager, LevelRun, Run, Tensors, make_runner
+from lowering.numerics.running.xla import Xla
 from lowering.numerics.verification import LevelCheck
-from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 
 Results: TypeAlias = tuple[torch.Tensor, ...]

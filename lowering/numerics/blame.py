@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from lowering.level import Level, Program
 from lowering.numerics.bench import Bench, Reference
-from lowering.numerics.runner import Tensors, runs_here
-from lowering.numerics.xla import Xla
+from lowering.numerics.running.runner import Tensors, runs_here
+from lowering.numerics.running.xla import Xla
 
 
 def find_first_wrong(bench: Bench, program: Program, given: Tensors, reference: Reference, device: Xla,

@@ -16,11 +16,12 @@ from lowering.eager.arguments import assemble
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError
-from lowering.fx import cleanup, results, squeezes
+from lowering.fx import cleanup, results
+from lowering.fx.tracing import squeezes
 from lowering.model import Built, Model
 from lowering.numerics import stated_shapes
 from lowering.numerics.comparison import compare, find_tolerance
-from lowering.ops import packed_sequences, recurrent
+from lowering.ops.sequences import packed_sequences, recurrent
 from lowering.sizes import evaluation
 from lowering.stage import Note
 from lowering.symbols.attempts import Captured

@@ -8,14 +8,14 @@ from typing import Any
 
 from lowering.errors import Problem, ShapelineError
 from lowering.level import Level, Program
-from lowering.numerics import iree, libtorch
 from lowering.numerics.bench import Bench
-from lowering.numerics.bodies import Body, find_known_ints, restore_numbers
-from lowering.numerics.points import Point
-from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import LevelRun, expand_types, make_runner
+from lowering.numerics.coverage.points import Point
+from lowering.numerics.running import iree, libtorch
+from lowering.numerics.running.bodies import Body, find_known_ints, restore_numbers
+from lowering.numerics.running.reference_interpreter import ReferenceInterpreter
+from lowering.numerics.running.runner import LevelRun, expand_types, make_runner
+from lowering.numerics.running.xla import Xla
 from lowering.numerics.verification import LevelCheck
-from lowering.numerics.xla import Xla
 
 XLA, IREE, INTERPRETER, TORCH, LIBTORCH = "xla", "iree", "interpreter", "torch", "libtorch"
 

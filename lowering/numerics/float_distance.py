@@ -14,8 +14,8 @@ from lowering.eager.module import instantiate
 from lowering.errors import LoadError
 from lowering.level import Program
 from lowering.model import Model
-from lowering.numerics.points import Point
-from lowering.numerics.runner import Eager, Tensors
+from lowering.numerics.coverage.points import Point
+from lowering.numerics.running.runner import Eager, Tensors
 from lowering.signature import Signature
 
 Kept = Sequence[tuple[Point, Tensors, Sequence[torch.Tensor]]]

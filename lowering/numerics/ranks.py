@@ -143,7 +143,7 @@ def _run_rank(folder: Path, task: Task, rank: int) -> None:
     import torch.distributed as dist
 
     from lowering.eager.module import instantiate
-    from lowering.numerics.runner import Eager
+    from lowering.numerics.running.runner import Eager
 
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -163,8 +163,8 @@ def _run_rank(folder: Path, task: Task, rank: int) -> None:
 
 def _run_devices(folder: Path, task: Task) -> None:
     """Run the program on a device for each rank at each point, and save the results."""
-    from lowering.numerics import counted, devices
-    from lowering.numerics.runner import order_arguments
+    from lowering.numerics.running import counted, devices
+    from lowering.numerics.running.runner import order_arguments
 
     module = mlir.parse((folder / "program").read_bytes(), mlir.create_hlo_context())
     held = {rank: {**task.weights, **torch.load(folder / f"weights-{rank}.pt", weights_only=True)} for rank in set(task.ranks)}

@@ -9,10 +9,10 @@ from lowering.eager.mlir_module import MlirModule, Run
 from lowering.errors import StageFailed
 from lowering.ir import widening
 from lowering.level import Level, Program
-from lowering.numerics import iree
 from lowering.numerics.consumers import IREE, XLA, Pair
-from lowering.numerics.runner import make_runner
-from lowering.numerics.xla import Xla
+from lowering.numerics.running import iree
+from lowering.numerics.running.runner import make_runner
+from lowering.numerics.running.xla import Xla
 
 _WIDE = {"float32": "float64", "float16": "float64", "bfloat16": "float64", "complex64": "complex128"}
 

@@ -14,10 +14,10 @@ import torch
 from lowering import types
 from lowering.errors import ShapelineError
 from lowering.numerics.bench import EXAMINED_SECONDS, Bench, Reference
-from lowering.numerics.points import Sizes
-from lowering.numerics.runner import LevelRun, Tensors
+from lowering.numerics.coverage.points import Sizes
+from lowering.numerics.running.runner import LevelRun, Tensors
+from lowering.numerics.running.xla import to_numpy
 from lowering.numerics.verification import LevelCheck
-from lowering.numerics.xla import to_numpy
 from lowering.plain import from_plain, to_plain
 from lowering.store import verdicts
 

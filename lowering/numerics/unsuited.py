@@ -9,10 +9,11 @@ import torch
 
 from lowering.errors import LoadError
 from lowering.level import Program
-from lowering.numerics import comparison, watching
-from lowering.numerics.ancestry import converts
+from lowering.numerics import comparison
 from lowering.numerics.bench import Bench
-from lowering.numerics.runner import Tensors
+from lowering.numerics.judging.ancestry import converts
+from lowering.numerics.running import watching
+from lowering.numerics.running.runner import Tensors
 
 _ATEN = torch.ops.aten
 _SPREADING = (_ATEN._fft_r2c.default, _ATEN._fft_c2r.default, _ATEN._fft_c2c.default, _ATEN._euclidean_dist.default)

@@ -12,26 +12,17 @@ from lowering.errors import ShapelineError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import (
-    blame,
-    comparison,
-    counted,
-    data_limits,
-    relations,
-    shape_refinement,
-    special_values,
-    takeover,
-    unsuited,
-    weight_values,
-)
-from lowering.numerics.ancestry import converts, trace_results
+from lowering.numerics import blame, comparison, takeover, unsuited
 from lowering.numerics.bench import Bench, Reference
-from lowering.numerics.conditions import Conditions
-from lowering.numerics.data_limits import Limits
-from lowering.numerics.points import OFF_MULTIPLES, Budget, Point, Space, are_all, choose_points, find_declined, list_untried
-from lowering.numerics.runner import LevelRun, Tensors
+from lowering.numerics.coverage import data_limits, relations, special_values, weight_values
+from lowering.numerics.coverage.conditions import Conditions
+from lowering.numerics.coverage.data_limits import Limits
+from lowering.numerics.coverage.points import OFF_MULTIPLES, Budget, Point, Space, are_all, choose_points, find_declined, list_untried
+from lowering.numerics.judging.ancestry import converts, trace_results
+from lowering.numerics.running import counted, shape_refinement
+from lowering.numerics.running.runner import LevelRun, Tensors
+from lowering.numerics.running.xla import Xla
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
-from lowering.numerics.xla import Xla
 from lowering.store.digests import compute_digest
 
 _FULL = ("all",)  # every element is selected: the most that a capacity may meet

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import torch
 from torch._decomp import decomposition_table
 
-from lowering.ops import pooling
 from lowering.ops.arithmetic import pdist
-from lowering.ops.sampling import grid_sample
+from lowering.ops.images import pooling
+from lowering.ops.images.sampling import grid_sample
 
 Tensor: TypeAlias = torch.Tensor
 

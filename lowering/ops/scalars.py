@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
-from lowering.ops import integer_powers
+from lowering.ops.algebra import integer_powers
 from lowering.ops.arithmetic import takes_integers
 from lowering.ops.division import REDUCED, to_pair, to_tensor
 from lowering.ops.reductions import compute_in_float32

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from lowering.ops import scans
+from lowering.ops.sequences import scans
 
 Tensor: TypeAlias = torch.Tensor
 

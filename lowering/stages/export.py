@@ -16,8 +16,9 @@ from lowering.eager import checkpoint, inputs, quantized
 from lowering.eager.module import instantiate
 from lowering.errors import Problem, Unsupported
 from lowering.export import capture, decomposition, sharing
-from lowering.fx import autograd_definitions, cleanup, exported, fake_results, names
+from lowering.fx import cleanup, exported, names
 from lowering.fx.replay import tracing
+from lowering.fx.tracing import autograd_definitions, fake_results
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import branches

@@ -15,11 +15,12 @@ from lowering.errors import Problem
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import bucket_check, buckets, delivered, packaging, xla
-from lowering.numerics.ancestry import trace_results
 from lowering.numerics.bench import Bench
-from lowering.numerics.buckets import Dispatch
-from lowering.numerics.static_modules import StaticModule
+from lowering.numerics.delivery import bucket_check, buckets, delivered, packaging
+from lowering.numerics.delivery.buckets import Dispatch
+from lowering.numerics.judging.ancestry import trace_results
+from lowering.numerics.running import xla
+from lowering.numerics.running.static_modules import StaticModule
 from lowering.plain import to_plain
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights

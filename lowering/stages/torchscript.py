@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 
 from lowering.errors import Problem
-from lowering.fx.fixed_sizes import find_fixed_sizes
 from lowering.fx.names import symbol_names
 from lowering.fx.results import drop_repeated
+from lowering.fx.rewriting.fixed_sizes import find_fixed_sizes
 from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage

@@ -12,9 +12,10 @@ from torch.fx import GraphModule
 
 from lowering import recipe
 from lowering.errors import ConfigError, Problem, StageFailed
-from lowering.fx import cleanup, constants, exported
+from lowering.fx import cleanup, exported
 from lowering.fx.names import symbol_names
 from lowering.fx.results import list_types
+from lowering.fx.rewriting import constants
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.stage import Note, Read, Stage

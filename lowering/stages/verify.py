@@ -18,22 +18,13 @@ from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import (
-    consumers,
-    float_distance,
-    generation,
-    promises,
-    ranks,
-    source_reference,
-    special_values,
-    tensor_files,
-    verifier,
-    warned,
-    xla,
-)
+from lowering.numerics import consumers, float_distance, ranks, source_reference, verifier, warned
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Compared, Pair
-from lowering.numerics.points import Budget
+from lowering.numerics.coverage import special_values
+from lowering.numerics.coverage.points import Budget
+from lowering.numerics.delivery import generation, promises
+from lowering.numerics.running import tensor_files, xla
 from lowering.numerics.verification import Verification
 from lowering.plain import to_plain
 from lowering.record.result import describe_changes

@@ -22,18 +22,10 @@ from torch.utils._sympy import interp
 
 from lowering.eager import pytrees, training
 from lowering.errors import StageFailed, iterate_causes
-from lowering.fx import (
-    custom_gradients,
-    dynamic_shapes,
-    effects,
-    fake_results,
-    size_functions,
-    slices,
-    torch_warnings,
-    tracing_costs,
-    transforms,
-)
+from lowering.fx import dynamic_shapes
 from lowering.fx.replay import expansion, tracing
+from lowering.fx.rewriting import effects, slices
+from lowering.fx.tracing import custom_gradients, fake_results, size_functions, torch_warnings, tracing_costs, transforms
 from lowering.model import Model, Symbol
 from lowering.sizes.evaluation import symbols_in
 from lowering.sizes.ranges import Bound

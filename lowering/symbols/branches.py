@@ -13,7 +13,7 @@ import sympy
 import torch
 from torch.export import ExportedProgram
 
-from lowering.fx import squeezes
+from lowering.fx.tracing import squeezes
 from lowering.symbols.deferred import Deferred, judge_condition, list_decided
 from lowering.symbols.exporting import Export
 from lowering.symbols.frames import Spot, convert_spot, is_model_code

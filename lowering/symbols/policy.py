@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from lowering.fx import dynamic_shapes, transforms
+from lowering.fx import dynamic_shapes
+from lowering.fx.tracing import transforms
 from lowering.model import Model
 from lowering.symbols.attempts import Attempt, Captured, Options, TookTooLong, capture_attempt, is_about_sizes, is_strict
 from lowering.symbols.deferred import Deferred

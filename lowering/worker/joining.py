@@ -11,8 +11,8 @@ from pathlib import Path
 from lowering.errors import ShapelineError
 from lowering.ir import joining, mlir, text_files
 from lowering.level import Level
-from lowering.numerics import delivered, joined, packaging
-from lowering.numerics.joined import Part
+from lowering.numerics.delivery import delivered, joined, packaging
+from lowering.numerics.delivery.joined import Part
 from lowering.record.failure import classify
 from lowering.record.joining import Joining
 

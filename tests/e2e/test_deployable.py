@@ -13,8 +13,8 @@ from lowering.custom import compiler
 from lowering.eager import inputs
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import libtorch
-from lowering.numerics.runner import Eager
+from lowering.numerics.running import libtorch
+from lowering.numerics.running.runner import Eager
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript

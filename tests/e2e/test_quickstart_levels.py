@@ -11,7 +11,7 @@ from lowering.eager import inputs
 from lowering.eager.module import instantiate
 from lowering.model import Symbol
 from lowering.numerics.comparison import compare, find_tolerance
-from lowering.numerics.runner import Eager
+from lowering.numerics.running.runner import Eager
 from lowering.torchscript.text import parse
 from tests.e2e.burned_in import burned_in
 from tests.e2e.quickstart import IDS, Lowered

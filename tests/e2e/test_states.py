@@ -17,9 +17,9 @@ from lowering.errors import Mismatch
 from lowering.ir import mlir
 from lowering.job import Job
 from lowering.model import Model
-from lowering.numerics import delivered
-from lowering.numerics.artifact import Artifact
-from lowering.numerics.xla import Xla
+from lowering.numerics.delivery import delivered
+from lowering.numerics.delivery.artifact import Artifact
+from lowering.numerics.running.xla import Xla
 from lowering.record import folder as folders
 from lowering.record.result import JobResult
 from lowering.stages.export import Export

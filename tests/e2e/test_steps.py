@@ -17,9 +17,9 @@ from lowering.errors import Mismatch, Refused
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import generation, steps
-from lowering.numerics.artifact import Artifact
-from lowering.numerics.prompts import Names
+from lowering.numerics.delivery import generation, steps
+from lowering.numerics.delivery.artifact import Artifact
+from lowering.numerics.delivery.prompts import Names
 from lowering.record.joining import Joining
 from lowering.stage import Silent
 from lowering.stages.export import Export

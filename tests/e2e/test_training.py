@@ -9,7 +9,7 @@ import pytest
 from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import artifact
+from lowering.numerics.delivery import artifact
 from lowering.record.result import JobResult
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO

@@ -14,8 +14,8 @@ import torch
 from lowering.eager import inputs
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.runner import Eager, order_arguments
-from lowering.ops import decompositions
+from lowering.numerics.running.runner import Eager, order_arguments
+from lowering.ops.tables import decompositions
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript

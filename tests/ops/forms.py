@@ -11,8 +11,9 @@ from benchmarks.op_trial import STAGES
 from lowering import types
 from lowering.level import Level
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics import comparison, runner
-from lowering.numerics.xla import Xla
+from lowering.numerics import comparison
+from lowering.numerics.running import runner
+from lowering.numerics.running.xla import Xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript

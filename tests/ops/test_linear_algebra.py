@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lowering.fx.composed_linear import solve_least_squares
+from lowering.fx.composed.linear import solve_least_squares
 from tests.ops.forms import differences
 
 RANDOM = torch.Generator().manual_seed(0)

@@ -19,9 +19,9 @@ from lowering.eager import inputs
 from lowering.eager.arguments import assemble
 from lowering.eager.module import instantiate, run_eager
 from lowering.eager.training import name_loss
-from lowering.fx.assumptions import assert_usual_sizes
 from lowering.fx.dynamic_shapes import build_dynamic_shapes
 from lowering.fx.names import input_values
+from lowering.fx.tracing.assumptions import assert_usual_sizes
 from lowering.model import Model, Symbol
 from lowering.model_checks import find_problems
 from lowering.sizes.dims import Affine

@@ -10,7 +10,8 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from lowering.capacity.rules.selection import select
 from lowering.capacity.rules.table import Row
 from lowering.capacity.values import Call, Counted, NoRule, Tensor, last, plain
-from lowering.ops import iteration, regions
+from lowering.ops import iteration
+from lowering.ops.images import regions
 
 
 def _overlaps(boxes: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from lowering.capacity.rules.table import Rows, argument
 from lowering.capacity.rules.views import take
 from lowering.capacity.sizes import as_tensor
 from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, plain, true_sizes
-from lowering.ops import bags
+from lowering.ops.sequences import bags
 
 ROWS = Rows()
 _MASKS = (torch.bool, torch.uint8)

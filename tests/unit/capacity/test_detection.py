@@ -14,11 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from lowering.errors import LoadError, Refused
-from lowering.fx import assumptions
+from lowering.fx.tracing import assumptions
 from lowering.level import Level, Program
 from lowering.model import Input, Library, Model, Symbol
-from lowering.numerics.runner import Eager, make_runner
-from lowering.numerics.xla import Xla
+from lowering.numerics.running.runner import Eager, make_runner
+from lowering.numerics.running.xla import Xla
 from lowering.sources import detectors
 from lowering.stage import Silent
 from lowering.stages.export import Export

@@ -16,9 +16,10 @@ from lowering.errors import Refused, Unsupported
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Library, Model, Symbol
-from lowering.numerics import artifact, special_values
-from lowering.numerics.runner import Eager, make_runner
-from lowering.numerics.xla import Xla
+from lowering.numerics.coverage import special_values
+from lowering.numerics.delivery import artifact
+from lowering.numerics.running.runner import Eager, make_runner
+from lowering.numerics.running.xla import Xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO

@@ -11,8 +11,8 @@ from lowering.composites import table
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import static_modules, xla
-from lowering.numerics.runner import list_names
+from lowering.numerics.running import static_modules, xla
+from lowering.numerics.running.runner import list_names
 from lowering.stages.export import Export
 from lowering.stages.fx_import import FromFX
 from lowering.stages.mhlo import ToMHLO

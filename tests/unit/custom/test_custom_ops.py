@@ -15,7 +15,7 @@ from lowering.ir import mlir
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import CustomCall, Input, Model, Symbol
-from lowering.numerics import xla
+from lowering.numerics.running import xla
 from lowering.record.result import JobResult
 from lowering.stage import Silent, Stage
 from lowering.stages.export import Export

@@ -11,7 +11,7 @@ from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
 
 from lowering.eager import control_flow
-from lowering.numerics.ties import Picks
+from lowering.numerics.judging.ties import Picks
 
 Tensor = torch.Tensor
 Function = Callable[[Tensor, Tensor], Tensor]

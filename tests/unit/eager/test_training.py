@@ -17,9 +17,9 @@ from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.model_checks import find_problems
-from lowering.numerics.runner import Eager, make_runner
-from lowering.numerics.xla import Xla
-from lowering.ops import convolution
+from lowering.numerics.running.runner import Eager, make_runner
+from lowering.numerics.running.xla import Xla
+from lowering.ops.images import convolution
 from lowering.plain import from_plain, to_plain
 from lowering.stage import Silent
 from lowering.stages.export import Export

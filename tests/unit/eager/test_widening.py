@@ -8,7 +8,7 @@ import torch
 from lowering.eager import widening
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics.runner import Eager
+from lowering.numerics.running.runner import Eager
 from lowering.stage import Silent
 from lowering.stages.export import Export
 

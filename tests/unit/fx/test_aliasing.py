@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.export import Dim, export
 
-from lowering.fx import aliasing, cleanup, functional
+from lowering.fx import cleanup
+from lowering.fx.rewriting import aliasing, functional
 
 LIBRARY = torch.library.Library("aliasing_test", "FRAGMENT")
 

@@ -11,7 +11,7 @@ from torch.export import Dim
 from torch.nn import functional
 
 import shapeline
-from lowering.fx.composed_by_size import BY_SIZE
+from lowering.fx.composed.by_size import BY_SIZE
 
 SIZES = (1, 2, 3, 7, 8)
 WINDOWS: list[tuple[Callable[..., torch.Tensor], tuple[float, ...]]] = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.export import Dim
 
-from lowering.fx import convolutions
+from lowering.fx.tracing import convolutions
 
 
 class Convolved(torch.nn.Module):

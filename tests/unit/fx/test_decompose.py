@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from lowering.fx.decompose import decompose
+from lowering.fx.rewriting.decompose import decompose
 
 aten = torch.ops.aten
 

@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from lowering.fx import fake_results
+from lowering.fx.tracing import fake_results
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from torch.export import Dim
 
 import shapeline
-from lowering.ops import integer_products
+from lowering.ops.quantized import integer_products
 
 decomposed, functional = torch.ops.quantized_decomposed, torch.nn.functional
 RANDOM = torch.Generator().manual_seed(0)

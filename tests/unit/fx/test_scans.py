@@ -10,7 +10,7 @@ from torch._higher_order_ops.associative_scan import associative_scan
 from torch.export import Dim
 
 import shapeline
-from lowering.fx.scans import scan_by_doubling
+from lowering.fx.tracing.scans import scan_by_doubling
 
 
 def combine(earlier: Any, later: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 import shapeline
-from lowering.fx import torch_warnings
+from lowering.fx.tracing import torch_warnings
 
 
 def test_a_copy_of_a_structure_warns_no_more() -> None:

@@ -14,7 +14,7 @@ from torch.fx import Graph, symbolic_trace
 from torch.utils._traceback import CapturedTraceback
 
 from lowering.eager import control_flow
-from lowering.fx import tracing_costs
+from lowering.fx.tracing import tracing_costs
 from lowering.model import Input, Model, Symbol
 from lowering.symbols import policy
 from lowering.symbols.attempts import Options

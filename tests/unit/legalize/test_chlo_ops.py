@@ -7,7 +7,7 @@ import torch
 
 from lowering.ir import mlir, portable
 from lowering.legalize import chlo_ops
-from lowering.numerics.xla import Xla
+from lowering.numerics.running.xla import Xla
 from lowering.signature import Argument, Signature
 from lowering.sizes.ranges import Bound
 

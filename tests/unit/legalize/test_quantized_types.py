@@ -9,7 +9,7 @@ from torch.export import Dim
 import shapeline
 from lowering.ir import mlir, quantized_types
 from lowering.level import Level
-from lowering.numerics import runner, xla
+from lowering.numerics.running import runner, xla
 from shapeline.lowered import Lowered
 
 decomposed, functional = torch.ops.quantized_decomposed, torch.nn.functional

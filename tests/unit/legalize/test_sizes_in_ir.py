@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lowering.ir import mlir
 from lowering.legalize.emitter import Emitter, Origin
-from lowering.numerics.shape_refinement import refine
-from lowering.numerics.xla import Xla
+from lowering.numerics.running.shape_refinement import refine
+from lowering.numerics.running.xla import Xla
 from lowering.sizes import normal, operations
 from lowering.sizes.evaluation import evaluate
 from lowering.sizes.parsing import Term, Unknown, parse

@@ -20,7 +20,7 @@ from examples.tensor_parallel import block
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import devices, xla
+from lowering.numerics.running import devices, xla
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO

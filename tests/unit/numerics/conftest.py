@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lowering.numerics import iree
+from lowering.numerics.running import iree
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from lowering.eager.module import instantiate
 from lowering.errors import InfraError, Refused, Unsupported
 from lowering.ir import mlir
 from lowering.level import Level
-from lowering.numerics import artifact, packaging, recorded_points
+from lowering.numerics.coverage import recorded_points
+from lowering.numerics.delivery import artifact, packaging
 from lowering.record.folder import SIGNATURE
 from lowering.stage import Silent
 from lowering.stages.package import Package
@@ -47,7 +48,7 @@ def test_an_artifact_runs_at_any_size_in_a_process_without_the_models_code(folde
     script = f"""
 import json, sys
 from pathlib import Path
-from lowering.numerics.artifact import execute
+from lowering.numerics.delivery.artifact import execute
 done = execute(Path({str(folder)!r}), {{"batch": 9}})
 assert not [name for name in sys.modules if name.startswith("tests") or name.startswith("torch_mlir")]
 print(json.dumps({{name: [str(value.dtype), value.double().sum().item()] for name, value in done.results.items()}}))

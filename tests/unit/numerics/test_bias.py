@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lowering.numerics import bias
+from lowering.numerics.judging import bias
 
 
 def cut_off(exact: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.model_checks import find_problems
-from lowering.numerics import artifact, buckets
+from lowering.numerics.delivery import artifact, buckets
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.package import Package

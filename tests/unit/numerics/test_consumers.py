@@ -12,8 +12,8 @@ from lowering.errors import Mismatch, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import iree, libtorch
 from lowering.numerics.consumers import WORDS, Pair
+from lowering.numerics.running import iree, libtorch
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import counted, data_limits, special_values
-from lowering.numerics.data_limits import Limits
+from lowering.numerics.coverage import data_limits, special_values
+from lowering.numerics.coverage.data_limits import Limits
+from lowering.numerics.running import counted
 from lowering.signature import Argument, Result, Signature
 
 ROWS = Model("rows", {"_target_": "torch.nn.Identity"}, {"x": Input("float32", ("n", 4))}, {"n": Symbol(1, 16)})

@@ -13,7 +13,7 @@ import torch
 from lowering import meshes
 from lowering.errors import StageFailed
 from lowering.ir import mlir
-from lowering.numerics import devices
+from lowering.numerics.running import devices
 from lowering.stages.stablehlo import ToStableHLO
 from tests.unit.models import tiny_bert
 

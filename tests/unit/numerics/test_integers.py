@@ -13,10 +13,10 @@ from torch.export import Dim
 import shapeline
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics.ancestry import converts, trace_results
 from lowering.numerics.bench import Bench, Reference
-from lowering.numerics.integers import Made, Recording, Replaying
-from lowering.numerics.runner import make_runner
+from lowering.numerics.judging.ancestry import converts, trace_results
+from lowering.numerics.running.integers import Made, Recording, Replaying
+from lowering.numerics.running.runner import make_runner
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO

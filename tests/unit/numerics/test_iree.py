@@ -8,7 +8,8 @@ import torch
 from lowering.eager import inputs
 from lowering.errors import StageFailed
 from lowering.level import Level
-from lowering.numerics import iree, runner, verifier, xla
+from lowering.numerics import verifier
+from lowering.numerics.running import iree, runner, xla
 from lowering.stages.verify import Verify
 from tests.unit.models.scaled_model import MODEL, TORCH, hlo, program
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from lowering.numerics import joined
-from lowering.numerics.joined import Part
+from lowering.numerics.delivery import joined
+from lowering.numerics.delivery.joined import Part
 from lowering.signature import Argument, Result, Signature
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lowering.ir import mlir
-from lowering.numerics import orientation
-from lowering.numerics.shape_refinement import context
-from lowering.numerics.xla import Xla
+from lowering.numerics.running import orientation
+from lowering.numerics.running.shape_refinement import context
+from lowering.numerics.running.xla import Xla
 
 # name, shapes of the operands, numbers, einsum, exchanged
 PRODUCTS = {

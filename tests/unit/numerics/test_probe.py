@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowering.model import Symbol
-from lowering.numerics.probe import Attempt, Finding, probe
+from lowering.numerics.delivery.probe import Attempt, Finding, probe
 
 
 def bounded(low: int, high: int, multiple: int, hints: bool = False) -> Callable[[Symbol], Attempt]:

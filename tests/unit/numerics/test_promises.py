@@ -11,7 +11,7 @@ import torch
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import promises
+from lowering.numerics.delivery import promises
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.generation import find_obstacle
-from lowering.numerics.prompts import Names, Prompt, find_logits, find_tokens
+from lowering.numerics.delivery.generation import find_obstacle
+from lowering.numerics.delivery.prompts import Names, Prompt, find_logits, find_tokens
 
 
 def test_rows_are_padded_by_different_numbers_on_the_side_that_is_asked() -> None:

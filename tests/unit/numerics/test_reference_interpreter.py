@@ -11,8 +11,8 @@ from lowering.eager import inputs
 from lowering.errors import Refused, StageFailed, Unsupported
 from lowering.ir import mlir, portable
 from lowering.level import Level
-from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import Eager, order_arguments
+from lowering.numerics.running.reference_interpreter import ReferenceInterpreter
+from lowering.numerics.running.runner import Eager, order_arguments
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.package import Package
 from lowering.stages.stablehlo import ToStableHLO

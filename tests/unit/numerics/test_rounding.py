@@ -11,11 +11,12 @@ from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Tolerance
 from lowering.model_checks import find_problems
-from lowering.numerics import comparison, perturbed, rounding
-from lowering.numerics.ancestry import Making, trace_results
-from lowering.numerics.perturbed import Perturbed
-from lowering.numerics.rounding import Erring
-from lowering.ops import scans
+from lowering.numerics import comparison
+from lowering.numerics.judging import perturbed, rounding
+from lowering.numerics.judging.ancestry import Making, trace_results
+from lowering.numerics.judging.perturbed import Perturbed
+from lowering.numerics.judging.rounding import Erring
+from lowering.ops.sequences import scans
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -157,7 +158,7 @@ def test_running_means_close_to_zero_are_no_mismatch(tmp_path: Path) -> None:
 
 
 def test_an_artifact_is_compared_by_the_same_tolerances_and_without_its_random_results(tmp_path: Path) -> None:
-    from lowering.numerics import artifact
+    from lowering.numerics.delivery import artifact
     from lowering.stages.package import Package
 
     for name, kind in (("half", Half), ("random", Random)):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lowering.errors import Unsupported
-from lowering.numerics import shape_refinement
+from lowering.numerics.running import shape_refinement
 
 BRANCHES = """module { func.func public @main(%p: tensor<i1>, %x: tensor<?xf32>, %y: tensor<?xf32>) -> tensor<?xf32> {
   %0 = "stablehlo.if"(%p) ({ stablehlo.return %x : tensor<?xf32> }, { stablehlo.return %y : tensor<?xf32> }) : (tensor<i1>) -> tensor<?xf32>

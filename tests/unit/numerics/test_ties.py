@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lowering.model import Input
-from lowering.numerics.ties import Picks
+from lowering.numerics.judging.ties import Picks
 from tests.unit.models.verified_jobs import codes, lowered, model
 
 pytestmark = pytest.mark.usefixtures("without_iree")

@@ -13,8 +13,10 @@ import torch
 from lowering import files
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Tolerance
-from lowering.numerics import distribution, special_values, tensor_files
-from lowering.numerics.runner import Eager
+from lowering.numerics.coverage import special_values
+from lowering.numerics.judging import distribution
+from lowering.numerics.running import tensor_files
+from lowering.numerics.running.runner import Eager
 from lowering.record.result import JobResult
 from lowering.stage import Silent
 from lowering.stages.mhlo import ToMHLO
@@ -106,7 +108,7 @@ def test_nan_and_zeros_are_among_what_is_compared(tmp_path: Path) -> None:
 
 
 def test_special_values_keep_indices_valid_and_are_run_at_a_point_that_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lowering.numerics.xla import Xla
+    from lowering.numerics.running.xla import Xla
 
     compiled: list[bytes] = []
     compile_ = Xla.compile

@@ -15,7 +15,8 @@ from lowering.errors import LoadError, Mismatch, Refused, StageFailed, Unsupport
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol, Tolerance
-from lowering.numerics import blame, runner, xla
+from lowering.numerics import blame
+from lowering.numerics.running import runner, xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.verify import Verified, Verify

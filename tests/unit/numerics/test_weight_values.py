@@ -15,7 +15,8 @@ from lowering.errors import StageFailed
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import counted, weight_values
+from lowering.numerics.coverage import weight_values
+from lowering.numerics.running import counted
 from lowering.record.result import JobResult
 from lowering.signature import Argument, Result, Signature
 from lowering.stages.export import Export

@@ -10,8 +10,8 @@ import torch
 
 from lowering.errors import Refused, StageFailed
 from lowering.ir import mlir, portable
-from lowering.numerics import xla
 from lowering.numerics.bench import Reference
+from lowering.numerics.running import xla
 from lowering.numerics.verifier import is_long_loop
 from lowering.store import executables
 from lowering.types import DTYPES

@@ -12,7 +12,7 @@ import shapeline
 from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.ops import ctc
+from lowering.ops.sequences import ctc
 from lowering.stages.verify import Verify
 from shapeline.api import STAGES
 from tests.unit.models.ctc_models import Losses

@@ -12,26 +12,22 @@ import torch
 from lowering.ops import (
     arithmetic,
     attention,
-    bessel,
     complex_numbers,
-    convolution,
-    decompositions,
     division,
     factories,
     fourier,
     histograms,
     indexing,
-    padding,
-    polynomials,
-    pooling,
-    products,
     random,
-    scans,
     scattering,
-    segments,
     sorting,
     views,
 )
+from lowering.ops.algebra import products
+from lowering.ops.images import convolution, padding, pooling
+from lowering.ops.sequences import scans, segments
+from lowering.ops.special import bessel, polynomials
+from lowering.ops.tables import decompositions
 
 aten = torch.ops.aten
 NAN, INF = float("nan"), float("inf")

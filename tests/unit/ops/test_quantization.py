@@ -11,7 +11,7 @@ import torch
 from torch.export import Dim
 
 import shapeline
-from lowering.ops import quantization
+from lowering.ops.quantized import quantization
 
 aten, decomposed = torch.ops.aten, torch.ops.quantized_decomposed
 NAN, INF = math.nan, math.inf

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.ops import resizing
+from lowering.ops.images import resizing
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO

@@ -13,7 +13,8 @@ from torch import nn
 from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.ops import bags, folding, sampling
+from lowering.ops.images import folding, sampling
+from lowering.ops.sequences import bags
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO

@@ -12,7 +12,7 @@ import torch
 from torch.export import Dim
 
 import shapeline
-from lowering.ops import scans
+from lowering.ops.sequences import scans
 
 NAN, INF = math.nan, math.inf
 PAIRS = [(getattr(scans, name), getattr(torch, name)) for name in ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")]

@@ -81,7 +81,7 @@ def test_a_worker_takes_only_the_job_that_the_flow_prepared(run: Record) -> None
 def test_an_unknown_custom_call_is_not_run() -> None:
     import torch
 
-    from lowering.numerics.xla import Xla
+    from lowering.numerics.running.xla import Xla
 
     text = """module { func.func @main(%x: tensor<2xf32>) -> tensor<2xf32> {
       %y = "stablehlo.custom_call"(%x) {call_target_name = "xla_python_cpu_callback"} : (tensor<2xf32>) -> tensor<2xf32>

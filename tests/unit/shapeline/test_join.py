@@ -9,7 +9,7 @@ from torch import nn
 import shapeline
 from lowering.errors import ConfigError, Refused
 from lowering.ir import mlir
-from lowering.numerics import artifact
+from lowering.numerics.delivery import artifact
 
 
 class Scorer(nn.Module):

@@ -17,7 +17,7 @@ from lowering.ir import mlir, widening
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import iree
+from lowering.numerics.running import iree
 from lowering.record.result import JobResult
 from lowering.sources import mlir as source
 from lowering.stage import Note

@@ -15,11 +15,11 @@ from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.model_checks import find_problems
-from lowering.numerics import artifact
-from lowering.numerics.iree import is_available
-from lowering.numerics.runner import make_runner
+from lowering.numerics.delivery import artifact
+from lowering.numerics.running.iree import is_available
+from lowering.numerics.running.runner import make_runner
+from lowering.numerics.running.xla import Xla
 from lowering.numerics.verifier import Settings, verify
-from lowering.numerics.xla import Xla
 from lowering.signature import Argument
 from lowering.stage import Silent
 from lowering.stages.export import Export

@@ -8,8 +8,8 @@ import torch
 from lowering.errors import Refused
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.runner import make_runner
-from lowering.numerics.xla import Xla
+from lowering.numerics.running.runner import make_runner
+from lowering.numerics.running.xla import Xla
 from lowering.sizes.evaluation import evaluate
 from lowering.stage import Silent
 from lowering.stages.export import Export

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering.numerics.xla import Xla
+from lowering.numerics.running.xla import Xla
 from lowering.store import executables
 from lowering.store.sealed import Sealed
 

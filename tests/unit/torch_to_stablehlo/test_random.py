@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics.runner import make_runner
-from lowering.numerics.xla import Xla
+from lowering.numerics.running.runner import make_runner
+from lowering.numerics.running.xla import Xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO

@@ -1,0 +1,1 @@
+"""Rewrites of the graph of an exported program, without a retrace."""

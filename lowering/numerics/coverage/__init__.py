@@ -1,0 +1,1 @@
+"""Sizes, values and conditions at which a program is compared."""

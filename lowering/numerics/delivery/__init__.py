@@ -1,0 +1,1 @@
+"""What a job delivers, and how it is executed, probed and joined."""

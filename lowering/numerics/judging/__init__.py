@@ -1,0 +1,1 @@
+"""Whether rounding explains the difference of two results."""

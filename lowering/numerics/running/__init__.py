@@ -1,0 +1,1 @@
+"""Programs of each level run by their consumers."""

@@ -1,0 +1,1 @@
+"""Recurrent layers, scans, and reductions of segments."""

@@ -1,0 +1,1 @@
+"""The tables of decompositions: for each op, by what it is replaced, and why."""
