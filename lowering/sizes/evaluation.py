@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lowering.sizes.parsing import Term, parse
@@ -64,9 +64,12 @@ def print_expression(expression: int | str | Term) -> str:
     return spell(expression) if isinstance(expression, Term) else str(expression)
 
 
-def shape_at(dims: Iterable[int | str], sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the shape that `dims` have at `sizes`."""
-    return tuple(evaluate(dim, sizes) for dim in dims)
+def shape_at(dims: Sequence[int | str], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the shape that `dims` have at `sizes`. Raises Undefined if a dim is no whole number there, such as `n/2` at an odd n."""
+    shape = tuple(evaluate(dim, sizes) for dim in dims)
+    if broken := [f"{dim} is {size}" for dim, size in zip(dims, shape, strict=True) if not isinstance(size, int)]:
+        raise Undefined(f"no shape: {', '.join(broken)}")
+    return shape
 
 
 def symbols_in(expression: int | str) -> set[str]:

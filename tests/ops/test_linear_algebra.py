@@ -31,7 +31,7 @@ ANY: dict[str, Callable[..., Any]] = {
     "q": lambda a: torch.linalg.householder_product(a, a[..., 0, :].abs() * 0 + 1),
     "lstsq": lambda a: torch.linalg.lstsq(a, a[..., :1] + 1)[0],
     "lstsq of vectors": lambda a: torch.linalg.lstsq(a, a.sum(-1) + 1).solution,
-    "lstsq of lower rank": lambda a: torch.linalg.lstsq(torch.cat([a, a[..., :1]], -1), a + 1, 1e-4).solution,
+    "lstsq of lower rank": lambda a: torch.linalg.lstsq(torch.cat([a, a[..., :1]], -1), a + 1, 1e-4, driver="gelsd").solution,
     "ormqr": lambda a: torch.ormqr(a, a[..., 0, :] * 0 + 1, a.mT, left=False, transpose=True),
 }  # fmt: skip
 
@@ -39,7 +39,8 @@ ANY: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("driver", [None, "gelsy", "gelsd", "gelss", "gels"])
 def test_least_squares(driver: str | None) -> None:
     tall = matrices(2, 6, 4)
-    for matrix in (tall, tall[0], tall[:, :3]) if driver == "gels" else (tall, tall[0], tall[:, :3], torch.cat([tall, tall[..., :1]], -1)):
+    lower = (torch.cat([tall, tall[..., :1]], -1),) if driver in ("gelsd", "gelss") else ()  # eager's gelsy may find a rank too low
+    for matrix in (tall, tall[0], tall[:, :3], *lower):
         ours, eagers = (solve(matrix, matrix[..., :1] + 1, 1e-4, driver=driver) for solve in (solve_least_squares, torch.linalg.lstsq))
         torch.testing.assert_close((ours[0], *ours[2:]), (eagers[0], *eagers[2:]), rtol=1e-3, atol=1e-4)
         with pytest.raises(NotImplementedError, match="size of its residuals depends on data"):

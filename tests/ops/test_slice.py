@@ -26,7 +26,7 @@ VERIFIED = {
     "int64": "cumsum addmm gather take sort scatter_reduce.prod erf",
 }
 # What ends in a refusal, and an op that the inventory must name.
-REFUSED = {"linalg.eig": "linalg_eig", "tensor_split": "real_dynamic_slice", "linalg.cholesky_ex": "linalg_cholesky_ex"}
+REFUSED = {"linalg.eig": "linalg_eig", "tensor_split": "real_dynamic_slice", "linalg.ldl_factor": "linalg_ldl_factor_ex"}
 RANDOM = "uniform randn_like normal randint_like geometric bernoulli"
 # Modules in training, with the gradients of all that they compute with.
 MODULES = "nn.Linear nn.BatchNorm2d nn.CircularPad1d"

@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from lowering.eager.inputs import choose_flexible_sizes
@@ -90,9 +91,12 @@ class Space:
         return given | {place: sizes_at.evaluate(dim, sizes) for place, dim in self.flexible.items()}
 
     def admits(self, sizes: Sizes) -> bool:
-        """Return whether every size is in its range, every dim is 0 or more, and every guard that can be evaluated holds."""
+        """Return whether every size is in its range, every dim is a whole number, and every guard that can be evaluated holds."""
         if not all(symbol.admits(sizes[name]) for name, symbol in self.symbols.items()):
             return False
+        with suppress(sizes_at.Unknown):
+            if not all(isinstance(sizes_at.evaluate(dim, sizes), int) for dim in self.flexible.values()):
+                return False  # `n/2` at an odd n
         declared = (dim for value in self.model.leaves.values() for dim in value.dims() if isinstance(dim, Affine))
         return all(dim.at(sizes) >= 0 for dim in declared) and not self.broken_guard(sizes)
 

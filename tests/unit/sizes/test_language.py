@@ -12,7 +12,7 @@ from torch.utils._sympy import functions as torchs
 from torch.utils._sympy.printers import PythonPrinter
 
 from lowering.sizes import normal
-from lowering.sizes.evaluation import Undefined, evaluate, symbols_in
+from lowering.sizes.evaluation import Undefined, evaluate, shape_at, symbols_in
 from lowering.sizes.expression import Expression
 from lowering.sizes.parsing import Term, Unknown, Unreadable, parse
 from lowering.sizes.ranges import Bound
@@ -169,3 +169,9 @@ def test_python_evaluates_what_is_printed_alike_and_bounds_hold(term: Term, size
     assert isinstance(value, Expression)
     low, high = value.bounds()
     assert (low is None or low <= wanted) and (high is None or wanted <= high)
+
+
+def test_a_size_that_is_no_whole_number_makes_no_shape() -> None:
+    assert shape_at(["n/2", 3], {"n": 6}) == (3, 3)
+    with pytest.raises(Undefined, match=r"n/2 is 2.5"):
+        shape_at(["n/2", 3], {"n": 5})
