@@ -12,7 +12,7 @@ from torch._C import DispatchKey, _AutoDispatchBelowAutograd
 from torch._higher_order_ops.map import map_dense
 from torch._higher_order_ops.scan import generic_scan
 from torch._higher_order_ops.while_loop import while_loop_dense
-from torch._ops import HigherOrderOperator, _higher_order_ops
+from torch._ops import HigherOrderOperator, OperatorBase, _higher_order_ops
 
 
 @contextmanager
@@ -22,18 +22,19 @@ def run_as_python() -> Iterator[None]:
     Compiled for each shape, as torch does it, they would cost more, and modes that watch ops would not see those of the bodies. torch's own
     gradients need compiled bodies, whose weights are arguments; here autograd records the ops of the bodies.
     """
-    with torch.compiler.set_stance("force_eager"), replace_gradients({name: _with_gradients(name, run) for name, run in _RUNS.items()}):
+    with torch.compiler.set_stance("force_eager"), replace_gradients(
+            {_higher_order_ops[name]: _with_gradients(name, run) for name, run in _RUNS.items()}):  # fmt: skip
         yield
 
 
 @contextmanager
-def replace_gradients(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Replace the autograd kernels of higher-order ops, by name, inside the block."""
+def replace_gradients(kernels: Mapping[OperatorBase, Callable[..., Any]]) -> Iterator[None]:
+    """Replace the autograd kernels of ops inside the block, and the definition that torch prefers to one where it has both."""
     with ExitStack() as stack:
-        for name, kernel in kernels.items():
-            op = _higher_order_ops[name]
-            stack.enter_context(mock.patch.dict(op.py_kernels, {DispatchKey.Autograd: kernel}))
-            stack.enter_context(mock.patch.dict(op._dispatch_cache, clear=True))  # it holds kernels that were found before
+        for op, kernel in kernels.items():
+            keys = {DispatchKey.Autograd} | op.py_kernels.keys() & {DispatchKey.CompositeImplicitAutograd}
+            stack.enter_context(mock.patch.dict(op.py_kernels, dict.fromkeys(keys, kernel)))
+            stack.enter_context(mock.patch.dict(op._dispatch_cache, clear=True))  # type: ignore[attr-defined] # kernels found before
         yield
 
 

@@ -97,7 +97,7 @@ def skip_gradients_of_bodies() -> Iterator[list[str]]:
 
         return kernel
 
-    with replace_gradients({name: skip(name) for name in _WITH_BODIES}):
+    with replace_gradients({_higher_order_ops[name]: skip(name) for name in _WITH_BODIES}):
         yield skipped
 
 
