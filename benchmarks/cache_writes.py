@@ -17,11 +17,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from flows.report.markdown import table
 from flows.runs import record
 from lowering import files
 from lowering.ir import mlir, text_files
 from lowering.level import Level
+from lowering.markdown import table
 from lowering.plain import from_plain
 from lowering.record.folder import SIGNATURE
 from lowering.signature import Signature

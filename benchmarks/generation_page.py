@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.report.markdown import table
 from lowering import files
 from lowering.level import Level
+from lowering.markdown import table
 from lowering.sizes.dims import Affine, parse_dim
 
 STEP = "decode"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.config import expectations
-from flows.report.markdown import escape_cell, table
 from flows.runs import record
 from lowering import files
 from lowering.errors import Problem
+from lowering.markdown import escape_cell, table
 from lowering.record.result import UNJUDGED, JobResult
 from lowering.symbols import SymbolRecord
 

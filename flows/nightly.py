@@ -48,6 +48,7 @@ from flows.report import report
 from flows.report.terminal import escape
 from lowering import files
 from lowering.errors import ConfigError, Problem
+from lowering.markdown import escape_line, make_code
 from lowering.plain import from_plain
 from lowering.store import mirror
 
@@ -112,10 +113,10 @@ def summarize(folder: Path) -> str:
     regressed = any(told["regression"] for told in found.values())
     verdict = "regressions" if regressed else "as expected" if data["as_expected"] else "not as expected"
     place = f"{mirror.find_url(folder) or folder}/report.html"
-    lines = [f"# {data['suite']}: {verdict}: {totals}", "", f"Run `{data['run']}`, report: `{place}`"]
+    lines = [f"# {escape_line(data['suite'])}: {verdict}: {totals}", "", f"Run {make_code(data['run'])}, report: {make_code(place)}"]
     for name, told in found.items():
         other = "previous run" if name == "previous" else "baseline"
-        lines += ["", f"## Since the {other} (`{told['old']['run']}`)", "", told["summary"], ""]
+        lines += ["", f"## Since the {other} ({make_code(told['old']['run'])})", "", told["summary"], ""]
         kinds = [kind for kind in told["kinds"] if kind["rows"]]
         for kind in kinds:
             title = f"{kind['title']}: {len(kind['rows'])}"
@@ -200,5 +201,5 @@ def _read_changes(folder: Path) -> dict[str, Any]:
 
 
 def _list_names(rows: Sequence[dict[str, str]], limit: int = 5) -> str:
-    named = ", ".join(f"`{row['job']}`" for row in rows[:limit])
+    named = ", ".join(make_code(row["job"]) for row in rows[:limit])
     return f"{named}, …" if len(rows) > limit else named

@@ -9,8 +9,8 @@ from flows.command import targets
 from flows.command.arguments import make_run_parser
 from flows.command.exits import OK
 from flows.report import blockers
-from flows.report.markdown import pluralize, table
 from flows.runs import record
+from lowering.markdown import pluralize, table
 
 
 def main(arguments: Sequence[str]) -> int:

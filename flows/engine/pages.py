@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.report import report
 from flows.runs.record import Record
+from lowering.markdown import escape_line, make_code, make_link
 from lowering.record.result import JobResult
 
 SHOWN = 200  # failures listed in the Markdown of a run; the table has every job
@@ -47,32 +48,30 @@ def make_table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[d
     """Return a row for every job, unexpected outcomes first, with a link to its page. The UI renders all text of a table as Markdown."""
     listed = sorted(results, key=lambda result: result.as_expected)
     rows = zip(report.rows(listed), listed, strict=True)
-    return [{**row, "job": f"[{_escape(result.id)}]({_make_link(result, pages)})", "cause": _escape(row["cause"])} for row, result in rows]
+    return [{**{name: escape_line(cell) if isinstance(cell, str) else cell for name, cell in row.items()},
+             "job": make_link(result.id, _find_page(result, pages))} for row, result in rows]
 
 
 def render_failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of the failures of a run as Markdown, each with a link to its page. pages: ids of artifacts by key."""
     failed = report.find_unexpected(results)
-    yield f"# {run.data['suite']}: {report.summarize(results)}"
+    yield f"# {escape_line(run.data['suite'])}: {report.summarize(results)}"
     yield ""
-    yield f"Report: `{run.folder}/report.html`" if failed else f"Everything as expected. Report: `{run.folder}/report.html`"
+    page = make_code(f"{run.folder}/report.html")
+    yield f"Report: {page}" if failed else f"Everything as expected. Report: {page}"
     yield ""
     named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.describe_cause(result)}
              for result in failed[:SHOWN]]
     yield from report.table(named)
     if failed:
         yield ""
-        yield "Pages: " + " · ".join(f"[{_escape(result.id)}]({_make_link(result, pages)})" for result in failed[:SHOWN])
+        yield "Pages: " + " · ".join(make_link(result.id, _find_page(result, pages)) for result in failed[:SHOWN])
     if len(failed) > SHOWN:
         yield f"\nand {len(failed) - SHOWN} more in the table"
 
 
-def _make_link(result: JobResult, pages: Mapping[str, str]) -> str:
+def _find_page(result: JobResult, pages: Mapping[str, str]) -> str:
     """Return the address of a job's page, or of the list of its versions if the page is unknown."""
     name = make_key("job", result.id)
     return f"/artifacts/artifact/{pages[name]}" if name in pages else f"/artifacts/key/{name}"
 
-
-def _escape(text: str) -> str:
-    """Escape a name for the text of a Markdown link."""
-    return re.sub(r"([\\\[\]<>`*_])", r"\\\1", " ".join(text.split()))

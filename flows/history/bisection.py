@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.report.exports import count_dims
-from flows.report.markdown import pluralize
 from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.fitting import find_misfit
+from lowering.markdown import pluralize
 from lowering.plain import from_plain, to_plain
 from lowering.record.result import UNJUDGED
 

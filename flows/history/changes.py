@@ -10,7 +10,7 @@ from typing import Any
 from flows.history import noise
 from flows.history.database import Past
 from flows.report.exports import is_kept
-from flows.report.markdown import escape_line
+from lowering.markdown import escape_cell, escape_line, make_code
 from lowering.record.result import UNJUDGED
 
 EARLIER = 10  # earlier runs from which noise and flakiness are judged
@@ -170,9 +170,9 @@ def _compare_cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[
 
 def render_markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
     """Yield the lines of a Markdown page, with at most `limit` rows of each kind."""
-    yield f"# {changes.new['suite']}: {_render_verdict(changes)}"
+    yield f"# {escape_line(changes.new['suite'])}: {_render_verdict(changes)}"
     yield ""
-    yield f"`{changes.old['run']}` → `{changes.new['run']}`: {changes.summary}."
+    yield f"{make_code(changes.old['run'])} → {make_code(changes.new['run'])}: {changes.summary}."
     for kind, (title, bad) in KINDS.items():
         if rows := changes.kinds[kind]:
             yield ""
@@ -181,7 +181,7 @@ def render_markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
             yield "| job | what | was | is | note |"
             yield "| --- | --- | --- | --- | --- |"
             for row in rows[:limit]:
-                yield "| " + " | ".join(escape_line(text) for text in row.values()) + " |"
+                yield "| " + " | ".join(escape_cell(" ".join(text.split())) for text in row.values()) + " |"
             if len(rows) > limit:
                 yield f"\nand {len(rows) - limit} more"
 

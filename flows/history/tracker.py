@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Literal, Protocol
 from flows.history import causes
 from flows.history.causes import Cause, State, Ticket
 from flows.output import REPORT
-from flows.report.markdown import pluralize
 from flows.runs import record, shapes
+from lowering.markdown import make_code, pluralize
 from lowering.record.result import UNJUDGED
 
 LISTED = 20  # jobs listed in a ticket
@@ -104,9 +105,9 @@ def _render(cause: Cause, jobs: Sequence[str], run: record.Record) -> str:
     example = next((result for result in run.results() if result.id in jobs and result.problems), None)
     here = [job for job in jobs if job in run.ids]
     lines = [_fence(cause.signature), "", f"{pluralize(len(jobs), 'job')}: {_quote(jobs)}", "",
-             f"First seen in run `{cause.first}`, last in `{cause.last}`."]  # fmt: skip
+             f"First seen in run {make_code(cause.first)}, last in {make_code(cause.last)}."]  # fmt: skip
     if example:
-        lines += ["", f"The first problem of `{example.id}`:", "", _fence(str(example.problems[0])[:2000])]
+        lines += ["", f"The first problem of {make_code(example.id)}:", "", _fence(str(example.problems[0])[:2000])]
     if here:
         lines += ["", "Run it again:", "", _fence(record.make_rerun_command(run, here[:1]))]
     if cause.notes:
@@ -120,11 +121,10 @@ def make_marker(cause: Cause) -> str:
 
 
 def _fence(text: str) -> str:
-    rows = text.strip().splitlines()
-    mark = "`" * max(3, 1 + max((len(row) - len(row.lstrip("`")) for row in rows), default=0))
-    return "\n".join([f"{mark}text", *rows, mark])
+    mark = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return "\n".join([f"{mark}text", *text.strip().splitlines(), mark])
 
 
 def _quote(jobs: Sequence[str]) -> str:
-    listed = ", ".join(f"`{job}`" for job in jobs[:LISTED])
+    listed = ", ".join(make_code(job) for job in jobs[:LISTED])
     return f"{listed} and {len(jobs) - LISTED} more" if len(jobs) > LISTED else listed

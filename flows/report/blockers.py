@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flows.report import clusters
-from flows.report.markdown import pluralize, table
 from lowering.errors import Problem
+from lowering.markdown import pluralize, table
 from lowering.record.result import UNJUDGED, JobResult
 
 SHOWN = 20  # rows in report.md

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flows.report.markdown import table
+from lowering.markdown import table
 from lowering.record.result import JobResult
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from flows.config.slugs import spell
 from flows.config.suite import VARIANT
 from flows.report.exports import count_dims, count_ops
-from flows.report.markdown import escape_line, table
+from lowering.markdown import escape_line, table
 
 Job = Mapping[str, Any]
 

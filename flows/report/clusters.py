@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.report.markdown import table
 from lowering import files
+from lowering.markdown import table
 from lowering.record.result import JobResult
 
 

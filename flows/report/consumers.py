@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flows.report.markdown import table
+from lowering.markdown import escape_item, make_code, table
 from lowering.record.result import JobResult
 
 _LONGEST = 160
@@ -21,13 +21,13 @@ def render_lines(results: Sequence[JobResult]) -> Iterator[str]:
     yield "## Consumers"
     yield ""
     yield from table([{"job": job, **{name: _describe(row.get(name)) for name in columns}} for job, row in cells.items() if row])
-    messages = [f"- {name} of {job}: {cell['message'][:_LONGEST]}" for job, row in cells.items() for name, cell in row.items()
-                if cell["message"] and cell["outcome"] != "missing"]
-    install = dict.fromkeys(f"- {name} is not installed: `{cell['message']}`" for row in cells.values() for name, cell in row.items()
-                            if cell["outcome"] == "missing")
+    messages = [f"{name} of {job}: {' '.join(cell['message'][:_LONGEST].split())}" for job, row in cells.items()
+                for name, cell in row.items() if cell["message"] and cell["outcome"] != "missing"]
+    install = dict.fromkeys(f"- {escape_item(name)} is not installed: {make_code(cell['message'])}" for row in cells.values()
+                            for name, cell in row.items() if cell["outcome"] == "missing")
     if messages or install:
         yield ""
-        yield from [*install, *(message.replace("\n", " ") for message in messages)]
+        yield from [*install, *(f"- {escape_item(message)}" for message in messages)]
 
 
 def _describe(cell: Mapping[str, Any] | None) -> str:

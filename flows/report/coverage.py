@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.report.exports import count_dims, format_csv_row
-from flows.report.markdown import pluralize, table
+from lowering.markdown import escape_line, pluralize, table
 
 POINTS = 3  # shape points at which a program must agree with eager to count as verified
 LEVELS = ("export", "torchscript", "torch", "stablehlo", "mhlo")  # stages that write a level
@@ -87,7 +87,7 @@ def compare(rows: Sequence[Covered], against: Sequence[Covered]) -> list[dict[st
 
 def render_markdown(title: str, rows: Sequence[Covered], against: Sequence[Covered] = ()) -> Iterator[str]:
     """Yield the lines of a page: figures, what changed, and what does not arrive with its reason."""
-    yield f"# {title}"
+    yield f"# {escape_line(title)}"
     yield ""
     whole, verified = len(rows), sum(row.verified for row in rows)
     reached = sum("mhlo" in row.levels for row in rows)

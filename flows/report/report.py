@@ -13,13 +13,13 @@ from flows.config.slugs import ENVIRONMENT
 from flows.output import REPORT
 from flows.report import blockers, buckets, by_axis, clusters, consumers, exports, flaky, levels, programs, quantization, remarks, verdicts
 from flows.report.blockers import Blocker
-from flows.report.markdown import escape_cell, escape_line
-from flows.report.markdown import pluralize as pluralize
-from flows.report.markdown import table as table
 from flows.runs import joined, record, shapes
 from flows.runs.record import Record
 from lowering import environments, files
 from lowering.environments import Environment
+from lowering.markdown import escape_item, escape_line, make_code, make_link
+from lowering.markdown import pluralize as pluralize
+from lowering.markdown import table as table
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import JOB
 from lowering.record.joining import Joining
@@ -160,10 +160,10 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     """Yield the lines of report.md. told: the data of report.json."""
     seconds = told["seconds"]
     data = run.data
-    yield f"# {data['suite']}: {summarize(results)}"
+    yield f"# {escape_line(data['suite'])}: {summarize(results)}"
     yield ""
     took = "" if seconds is None else f", took {seconds:.0f} s with {pluralize(run.workers, 'job')} at a time"
-    yield f"Run `{data['run']}`, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
+    yield f"Run {make_code(data['run'])}, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
     yield ""
     yield from table(rows(results))
     yield from verdicts.render_lines(run, results, told["flaky"])
@@ -178,7 +178,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
         yield ""
         yield "## Not as expected"
         yield ""
-        yield f"Run them again: `{record.make_rerun_command(run, [result.id for result in failed])}`"
+        yield f"Run them again: {make_code(record.make_rerun_command(run, [result.id for result in failed]))}"
         yield from clusters.render_lines(results, told["causes"])
         for result in failed:
             yield ""
@@ -194,26 +194,28 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     environment = data["environment"]
     machine = environment["machine"]
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in environment["packages"].items())
-    gpus = ", ".join(machine["gpus"]) or "none"
-    yield f"- {machine['cpu']}, {pluralize(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {gpus}"
-    yield f"- Python {environment['python']}, {versions}"
+    gpus = escape_line(", ".join(machine["gpus"]) or "none")
+    yield f"- {escape_item(machine['cpu'])}, {pluralize(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {gpus}"
+    yield f"- Python {escape_line(environment['python'])}, {escape_line(versions)}"
     for name, own in told["environments"].items():
-        said = ", ".join(f"{package} {version}" for package, version in (own["installed"] or {}).items())
-        yield f"- environment `{name}`: {said or ('no package of its own' if own['installed'] is not None else 'not installed here')}"
+        said = escape_line(", ".join(f"{package} {version}" for package, version in (own["installed"] or {}).items()))
+        none = "no package of its own" if own["installed"] is not None else "not installed here"
+        yield f"- environment {make_code(name)}: {said or none}"
     if environment["git"]:
-        yield f"- commit {environment['git']['commit'][:12]}{', modified' if environment['git']['modified'] else ''}"
+        yield f"- commit {escape_line(environment['git']['commit'][:12])}{', modified' if environment['git']['modified'] else ''}"
 
 
 def render_page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[str]:
     """Yield the Markdown page of a job: its outcome, problems and stages. folder: the base of the links to its files, if any."""
-    yield f"{heading} {escape_line(result.id)}: {result.outcome} in {result.stage}"
+    yield f"{heading} {escape_line(result.id)}: {result.outcome} in {escape_line(result.stage)}"
     yield ""
     for problem in result.problems:
-        yield f"- {escape_cell(str(problem))}"
+        yield f"- {escape_item(str(problem))}"
     if result.problems:
         yield ""
     if folder:
-        yield f"[log]({folder}/{result.log}) · again: `sh {folder}/{result.repro}` (from the run's folder)"
+        log, repro = make_link("log", f"{folder}/{result.log}"), make_code(f"sh {folder}/{result.repro}")
+        yield f"{log} · again: {repro} (from the run's folder)"
         yield ""
     yield from table([{
         "stage": stage.name,
@@ -222,5 +224,5 @@ def render_page(result: JobResult, folder: str = "", heading: str = "#") -> Iter
         "cpu": round(stage.cpu_seconds, 2),
         "peak MiB": stage.peak_rss_bytes and stage.peak_rss_bytes >> 20,
         "ops": sum(stage.ops.values()),
-        "artifact": f"[{stage.artifact}]({folder}/{stage.artifact})" if folder and stage.artifact else stage.artifact or "",
+        "artifact": make_link(stage.artifact, f"{folder}/{stage.artifact}") if folder and stage.artifact else stage.artifact or "",
     } for stage in result.stages])

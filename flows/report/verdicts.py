@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from flows.report.markdown import table
 from flows.runs.record import Record
+from lowering.markdown import make_code, table
 from lowering.record.result import UNJUDGED, UNSPECIFIED, JobResult
 
 
@@ -20,11 +20,11 @@ def render_lines(run: Record, results: Sequence[JobResult], unsteady: Mapping[st
         yield from _render_section("Pass, but were expected to fail", [
             {"job": result.id, "expected": str(result.expect), "reason": result.expect.reason} for result in passing])
         yield ""
-        yield f"`shapeline update-expected {run.folder.name}` removes their entries."
+        yield f"{make_code(f'shapeline update-expected {run.folder.name}')} removes their entries."
     if new:
         yield from _render_section("Without an expectation", [{"job": result.id, "end": format_end(result)} for result in new])
         yield ""
-        yield f"`shapeline update-expected {run.folder.name}` adds them."
+        yield f"{make_code(f'shapeline update-expected {run.folder.name}')} adds them."
     if unsteady:
         now = {result.id: result for result in results}
         yield from _render_section("Flaky: the same job and code ended differently before", [

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from lowering import files
+from lowering.markdown import escape_item, escape_line, table
 from lowering.sizes.ranges import Range
 from lowering.symbols.frames import find
 from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, SymbolRecord
@@ -25,8 +26,8 @@ def format_page(record: SymbolRecord, markdown: bool = False) -> str:
     if record.error is not None:
         error = record.error
         blocks.append(_format_section(f"Export failed: {error.kind}{_format_line(error.line)}", markdown))
-        blocks.append("\n".join([*(f"- {text}" for text in error.needs or error.violations or error.message.splitlines()[:1]),
-                                 *(f"- fix: {f'{fix.name} = ' if fix.name else ''}{fix.spec}" for fix in error.fixes)]))
+        blocks.append(_format_list([*(error.needs or error.violations or error.message.splitlines()[:1]),
+                                    *(f"fix: {f'{fix.name} = ' if fix.name else ''}{fix.spec}" for fix in error.fixes)], markdown))
         if error.refined:
             blocks.append("In the model's YAML:\n" + "\n".join(f"    {line}" for line in _format_yaml(error.refined, 0)))
     if len(record.attempts) > 1:
@@ -35,10 +36,11 @@ def format_page(record: SymbolRecord, markdown: bool = False) -> str:
         blocks += [_format_section("Attempts", markdown), _format_table(head, tried, markdown)]
     if record.draft:
         blocks += [_format_section(f"All problems at once ({len(record.draft)}, by draft export)", markdown),
-                   "\n".join(f"- {found.kind}{_format_line(found.line)}: {found.text}" for found in record.draft)]
+                   _format_list([f"{found.kind}{_format_line(found.line)}: {found.text}" for found in record.draft], markdown)]
     if record.warnings:
         blocks += [_format_section(f"Warnings ({len(record.warnings)})", markdown),
-                   "\n".join(f"- {warned.code}: {warned.message}{_format_line(warned.line, ' (', ')')}" for warned in record.warnings)]
+                   _format_list([f"{warned.code}: {warned.message}{_format_line(warned.line, ' (', ')')}" for warned in record.warnings],
+                                markdown)]
     blocks += [_format_section("Requested dims", markdown), _format_table(_DIM, [_build_dim_row(dim) for dim in record.requested],
                                                                           markdown)]
     if any(dim.levels for dim in record.requested):
@@ -235,17 +237,21 @@ def _format_range(span: Range | None) -> str:
 
 def _format_title(record: SymbolRecord, markdown: bool) -> str:
     kept = sum(dim.kept for dim in record.requested)
-    return f"{'# ' if markdown else ''}Symbols of {record.model}: {kept} of {len(record.requested)} requested dims are dynamic"
+    head = f"# Symbols of {escape_line(record.model)}" if markdown else f"Symbols of {record.model}"
+    return f"{head}: {kept} of {len(record.requested)} requested dims are dynamic"
 
 
 def _format_section(text: str, markdown: bool) -> str:
-    return f"## {text}" if markdown else f"{text}\n{'-' * len(text)}"
+    return f"## {escape_line(text)}" if markdown else f"{text}\n{'-' * len(text)}"
+
+
+def _format_list(items: Iterable[str], markdown: bool) -> str:
+    return "\n".join(f"- {escape_item(item) if markdown else item}" for item in items)
 
 
 def _format_table(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> str:
     if markdown:
-        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
-        return "\n".join([body[0], "|" + "---|" * len(head), *body[1:]])
+        return "\n".join(table([dict(zip(head, row, strict=True)) for row in rows] or [dict.fromkeys(head)]))
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows))
 

@@ -111,7 +111,7 @@ def test_the_table_has_failures_first_and_links_every_page(nights: list[Path]) -
     assert rows[2]["job"] == "[bert--default](/artifacts/artifact/1234)"
     assert rows[0]["job"] == "[mlp--default](/artifacts/key/shapeline-job-mlp-default)"
     text = "\n".join(job_pages.render_failures(run, run.results(), pages))
-    assert "[\\<b\\>|evil\\`--default](/artifacts/key/shapeline-job-b-evil-default-" in text
+    assert "[\\<b\\>\\|evil\\`--default](/artifacts/key/shapeline-job-b-evil-default-" in text
 
 
 def test_keys_of_artifacts_are_distinct_and_allowed() -> None:
