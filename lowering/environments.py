@@ -60,6 +60,11 @@ def find_problem(requirement: str) -> tuple[str, str] | None:
             "write name==version, the path or URL of a wheel, or git+https://…@COMMIT")
 
 
+def find_package(requirement: str) -> str:
+    """Return the normalized name of the package that a line `name==version` installs; empty for other lines."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[=\s]", requirement)[0]).lower() if _PINNED.fullmatch(requirement) else ""
+
+
 def _is_fixed(url: str) -> bool:
     return re.search(r"@[0-9a-f]{40}(#|$)", url) is not None if url.startswith("git+") else url.partition("#")[0].endswith(_ARCHIVES)
 

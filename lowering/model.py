@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from lowering import paths
 from lowering.errors import Problem
 from lowering.fitting import advised
 from lowering.sizes.dims import Affine
@@ -106,7 +107,7 @@ class Library:
         if self.flags and not self.sources:
             return [Problem(f"{place}.flags", "apply to sources only", "remove them")]
         return [report_missing_file(f"{place}.sources[{index}]", path) for index, path in enumerate(self.sources)
-                if not Path(path).expanduser().is_file()]
+                if not paths.is_file(paths.expand(path))]
 
 
 Scheme = Literal["int8_weight_only", "int8_dynamic", "int4_weight_only", "float8_weight_only", "pt2e_static", "pt2e_dynamic"]
@@ -139,7 +140,7 @@ class Quantization:
                   for name, value, least in (("group_size", self.group_size, 2), ("samples", self.samples, 1)) if value < least]
         if self.calibration is not None and self.scheme != "pt2e_static":
             found.append(Problem(f"{place}.calibration", f"is not used with {self.scheme or 'config'}", "use scheme: pt2e_static"))
-        elif self.calibration is not None and not Path(self.calibration).expanduser().is_file():
+        elif self.calibration is not None and not paths.is_file(paths.expand(self.calibration)):
             found.append(report_missing_file(f"{place}.calibration", self.calibration))
         return found
 
@@ -272,6 +273,8 @@ class Model:
 
 
 def report_missing_file(place: str, path: str) -> Problem:
+    if paths.is_folder(paths.expand(path)):
+        return Problem(place, f"{path} is a folder", "name a file")
     return Problem(place, f"file {path} does not exist", f"paths are relative to the working directory, {Path.cwd()}")
 
 

@@ -6,9 +6,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from lowering import recipe
+from lowering import paths, recipe
 from lowering.errors import Problem, suggest
 from lowering.model import FLOATS, LARGEST, LOSS, Input, Library, Model, Tolerance, report_missing_file
 from lowering.sizes.dims import Affine, parse_dim
@@ -69,6 +68,10 @@ def find_problems(model: Model, place: str = "model", is_whole: bool = True) -> 
               if not _is_capacity(name, capacity)]
     for dtype, tolerance in model.tolerances.items():
         found += _check_tolerance(f"{place}.tolerances.{dtype}", dtype, tolerance)
+    if not all(part.isidentifier() for part in model.method.split(".")):
+        found.append(Problem(f"{place}.method", f"'{model.method}' is not the name of a method", "for example forward, or model.encoder"))
+    found += [Problem(f"{place}.custom_calls.{op}.target", "is empty", "name the target, or remove the key")
+              for op, call in model.custom_calls.items() if call.target == ""]
     return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op",
                             "use namespace.op or namespace.op.overload, such as aten.layer_norm")
                     for op in model.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
@@ -160,7 +163,7 @@ def _check_libraries(place: str, model: Model) -> list[Problem]:
         where = f"{place}.libraries[{index}]"
         if isinstance(library, Library):
             found += library.problems(where)
-        elif not Path(library).expanduser().is_file():
+        elif not paths.is_file(paths.expand(library)):
             found.append(report_missing_file(where, library))
     return found
 
@@ -187,7 +190,7 @@ def _check_checkpoint(place: str, model: Model) -> list[Problem]:
                         f"name a safetensors file or folder as {place}.checkpoint")]
     if model.weights != "lazy" and model.checkpoint is not None:
         return [Problem(f"{place}.checkpoint", f"is not used with weights: {model.weights}", "use weights: lazy")]
-    if model.checkpoint is not None and not Path(model.checkpoint).expanduser().exists():
+    if model.checkpoint is not None and not paths.exists(paths.expand(model.checkpoint)):
         return [report_missing_file(f"{place}.checkpoint", model.checkpoint)]
     return []
 

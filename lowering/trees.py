@@ -47,8 +47,8 @@ class Input:
     shape: tuple[int | str | None, ...] = advised("for example [batch, 16]", default=())
     fill: Fill | None = advised("for example zeros, or {constant: 3}", default=None)
     repeat: int | None = None
-    pad: float = 0
-    state: bool | str = False
+    pad: float = advised("a number, for example pad: 0", default=0)
+    state: bool | str = advised("true, or the name of the result that is the new value", default=False)
 
     @property
     def is_number(self) -> bool:

@@ -13,6 +13,7 @@ from flows import output
 from flows.command import examples
 from flows.config.compose import CONFIGS, Folders
 from flows.config.overrides import quote
+from lowering import paths
 from lowering.trust import TRUST
 
 NEWEST = "a run's folder or id (default: the newest)"
@@ -98,7 +99,7 @@ def collect_overrides(options: argparse.Namespace) -> list[str]:
     if options.shard is not None:
         texts.append(f"shard={quote(options.shard)}")
     if options.durations is not None:
-        texts.append(f"durations={quote(str(Path(options.durations).expanduser().absolute()))}")
+        texts.append(f"durations={quote(str(paths.expand(options.durations).absolute()))}")
     if options.output is not None:
         texts.append(f"output={quote(options.output)}")
     return texts

@@ -7,12 +7,12 @@ from typing import Any
 
 from flows.config import declarations
 from flows.config.declarations import Options, StageDeclaration
-from flows.config.definitions import Undeclared
+from flows.config.definitions import Undeclared, has_module
 from flows.config.schema import split_keys
-from lowering import ladder
+from lowering import ladder, recipe
 from lowering.errors import Problem, suggest
 from lowering.fitting import Keys, Misfit, find_misfits, format_value
-from lowering.model import Model
+from lowering.model import Library, Model
 from lowering.recipe import TARGET
 from lowering.trees import Construction, iterate
 
@@ -104,6 +104,13 @@ def check_arguments(model: Model, place: Place) -> list[Problem]:
              for name, section in given.items() if name not in taken and not options.open]
     return found + [Problem(place(("inputs",)), f"{method} needs '{name}'", f"declare inputs.{name}")
                     for name in sorted(options.required - set(given))]
+
+
+def check_libraries(model: Model, place: Place) -> list[Problem]:
+    """Return a problem for each Python module with ops that cannot be found."""
+    return [Problem(place(("libraries", index, "module")), f"there is no module {library.module}", recipe.suggest_module(top))
+            for index, library in enumerate(model.libraries)
+            if isinstance(library, Library) and library.module and not has_module(top := library.module.split(".", 1)[0])]
 
 
 def check_loss(loss: Any, place: Place) -> list[Problem]:

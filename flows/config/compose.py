@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flows.config import yaml_files
 from flows.config.overrides import quote
+from lowering import paths
 from lowering.errors import ConfigError, Problem
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository, or where Shapeline is installed
@@ -33,7 +34,7 @@ class Folders:
     paths: tuple[Path, ...] = (CONFIGS,)
 
     def file(self, group: str, name: str) -> Path | None:
-        return next((file for path in self.paths if (file := path / group / f"{name}.yaml").is_file()), None)
+        return next((file for path in self.paths if paths.is_file(file := path / group / f"{name}.yaml")), None)
 
     def name(self, group: str, file: Path) -> str | None:
         """Return the name that chooses `file` in its group; None if it is outside the group's folders or hidden by another file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.machinery
 import importlib.util
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -148,6 +149,14 @@ def _find_module_file(module: str) -> Path | None:
             raise Undeclared(f"there is no module {name}", fix)
         search = [str(entry) for entry in spec.submodule_search_locations or ()]  # transformers, once imported, lists a Path
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def has_module(name: str) -> bool:
+    """Return whether Python finds a top-level module, which is not imported."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # a module without a spec, such as __main__, or an empty name
+        return name in sys.modules
 
 
 def locate(path: str) -> Any:

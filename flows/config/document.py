@@ -32,7 +32,7 @@ class Limits:
     """
 
     stage_seconds: float = more_than(0, 900.0, MONTH, fix="in seconds: 10 minutes are 600")
-    memory_bytes: int | None = at_least(1, None, fix="in bytes: 8 GiB are 8589934592")
+    memory_bytes: int | None = at_least(1 << 20, None, fix="in bytes: 8 GiB are 8589934592")
     run_seconds: float | None = more_than(0, None, MONTH, fix="in seconds: 2 hours are 7200")
     retries: int = at_least(0, 2, 100)
     retry_seconds: float = at_least(0, 2.0, DAY)
@@ -53,7 +53,7 @@ class Cluster:
     runner: Literal["threads", "dask", "ray"] = "threads"
     workers: int | None = at_least(1, None, 10_000)
     gpus: tuple[int, ...] | None = at_least(0, None)
-    memory_bytes: int | None = at_least(1, None)
+    memory_bytes: int | None = at_least(1 << 20, None, fix="in bytes: 8 GiB are 8589934592")
     address: str | None = None
     cluster_class: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Document:
     route: Route = "torchscript"
     until: str | None = None
     select: str = ""
-    shard: str | None = None
+    shard: str | None = advised("i/n: the first of four shards is 1/4", default=None)
     durations: str | None = None
     strict_dims: bool | None = None
     explain: bool | None = None

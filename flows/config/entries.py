@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from flows.config.layers import Layer, merge
+from flows.config.layers import Layer, Layers, merge
 from flows.config.slugs import NAME, make_name_problem
 from lowering.errors import Problem, suggest
 from lowering.fitting import Keys, Misfit, find_misfits
@@ -54,6 +54,16 @@ def find_entry_misfits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
 def _list_entries(tree: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the entries of a file by name, without those that are null: left out of the ones that its factory implies."""
     return {name: said for name, said in (tree.get("entries") or {}).items() if said is not None}
+
+
+def check_dropped(layers: Layers) -> Iterator[Problem]:
+    """Yield a problem for each entry that is set to null although no layer declares it."""
+    declared = {name for layer in layers.layers if isinstance(said := layer.data.get("entries"), Mapping)
+                for name, entry in said.items() if entry is not None}
+    for name, entry in (layers.data.get("entries") or {}).items():
+        if entry is None and name not in declared:
+            yield Problem(layers.place(("entries", name)), f"drops '{name}', but there is no such entry",
+                          suggest(name, declared) or f"entries: {', '.join(declared) or 'none'}")
 
 
 def _merge(rest: Mapping[str, Any], said: Mapping[str, Any], key: str) -> Any:

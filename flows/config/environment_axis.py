@@ -25,7 +25,11 @@ def find_problems(suite: Layers) -> Iterator[Problem]:
         if not environments.NAME.fullmatch(name):
             yield Problem(suite.place(("environments", name)), f"'{name}' cannot be a part of a job's name",
                           "use up to 40 letters, digits, _ and ., a letter first")
+        first: dict[str, int] = {}
         for index, line in enumerate(lines):
+            package = environments.find_package(line)
+            if package and first.setdefault(package, index) != index:
+                yield Problem(suite.place(("environments", name, index)), f"'{line}' names {package} again", "name each package once")
             if wrong := environments.find_problem(line):
                 yield Problem(suite.place(("environments", name, index)), f"'{line}' {wrong[0]}", wrong[1])
 

@@ -164,8 +164,10 @@ class _Expanding:
         found |= {axis.key: axis for axis in within}
         self.problems += [Problem(found[axis.key].place, f"'{axis.key}' is also zipped, by {axis.place}", "sweep it once")
                           for group in groups for axis in group if axis.key in found]
-        included = [tuple((Axis(key, (value,), self.suite.place((*keys, "include", index))), value) for key, value in values.items())
-                    for index, values in enumerate(entry.get("include", ()))]
+        self.problems += [suites.make_environment_problem(self.suite.place((*keys, "include", index)))
+                          for index, values in enumerate(entry.get("include", ())) if ENVIRONMENT in values]
+        included = [tuple((Axis(key, (value,), self.suite.place((*keys, "include", index))), value)
+                          for key, value in values.items() if key != ENVIRONMENT) for index, values in enumerate(entry.get("include", ()))]
         for axis in within:
             included = [(*choice, (axis, name)) for choice in included for name in axis.values]
         return Sweeps(tuple(found.values()), tuple(groups), tuple(included))
@@ -263,13 +265,16 @@ class _Expanding:
         tree = {"inputs": {}, **remove_keys(tree, ("stages",))}  # `Model.problems` reports a model without inputs
         built = model_entries.build(name, tree)
         models = [model for model, _ in built]
-        wrong += model_entries.find_problems(tree, models, layers.place)
+        wrong += [*model_entries.find_problems(tree, models, layers.place), *model_entries.check_dropped(layers)]
+        wrong += checks.check_libraries(models[0], layers.place)
         for model, locate in built:
             def place(keys: Keys, locate: Callable[[Keys], Keys] = locate) -> str:
                 return layers.place(locate(keys))
 
-            wrong += [Problem(place(split_keys(problem.place)[1:]), problem.cause, problem.fix)
-                      for problem in find_problems(model, is_whole=all(misfit.keys[0] != "inputs" for misfit in shape))]
+            found = [(split_keys(problem.place)[1:], problem)
+                     for problem in find_problems(model, is_whole=all(misfit.keys[0] != "inputs" for misfit in shape))]
+            wrong += [Problem(place(keys), problem.cause, problem.fix) for keys, problem in found
+                      if not any(misfit.keys[: len(keys)] == keys for misfit in shape)]  # what a value that is left out makes missing
             wrong += checks.check_inputs(model.trees, place)
             wrong += checks.check_arguments(model, place) if all(misfit.keys[0] != "inputs" for misfit in shape) else []
         wrong += checks.check_loss(models[0].loss, layers.place)

@@ -13,7 +13,7 @@ from flows.config import checks, compose, cron, expansion, expectations, overrid
 from flows.config.derived import Derived
 from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, ModelConfig, Nightly, Server, Worker
 from flows.config.layers import Layer, Layers
-from flows.config.overrides import LABEL
+from flows.config.overrides import LABEL, Override
 from flows.config.request import Request
 from flows.config.schema import get_field_names
 from flows.config.suite import Suite
@@ -68,9 +68,13 @@ def _check_tracker(settings: Mapping[str, Any] | None, place: Callable[[str], st
         return [Problem(place("repository"), cause, "write it as owner/name")]
     if kind == "github" and not settings.get("labels", True):
         return [Problem(place("labels"), "is empty, and open tickets are found by label", "name at least one")]
+    if kind == "github" and not re.match(r"https?://[^/]", settings.get("url", "https://api.github.com")):
+        return [Problem(place("url"), f"'{settings['url']}' is not the address of an API", "for example https://github.example.com/api/v3")]
     if kind == "command" and not settings.get("command"):
         return [Problem(place("command"), "is needed by the kind command", "name a shell command")]
-    return []
+    needs = {"repository": "github", "command": "command"}
+    return [Problem(place("kind"), f"is null, and {key} is given", f"set it to {needs[key]}, or remove {key}")
+            for key in needs if settings.get(key)] if kind is None else []
 
 
 def plan(texts: Sequence[str] = (), derived: Derived | None = None) -> Plan:
@@ -109,6 +113,8 @@ def plan(texts: Sequence[str] = (), derived: Derived | None = None) -> Plan:
         if not shape:
             expanded, found = expansion.expand(suite, asked, root, document, derived)
             problems += found
+    if suite is not None and not problems and not expanded.jobs:
+        problems.append(Problem(suite.place(("exclude",)), "leaves no job", "drop an item of exclude"))
     selected, found = _select_jobs(expanded.jobs, document, root)
     problems += found
     file, expected = None, dict[str, Expectation]()
@@ -232,10 +238,18 @@ def _apply_overrides(parts: dict[str, Layers], asked: Request) -> list[Problem]:
         else:
             how = overrides.to_option(override) if override.group == "stages" else override
             parts["root"], found = overrides.apply_override(parts["root"], how, override.keys, Document, ("suite", "model"))
-            if override.group in (*get_field_names(ModelConfig), *_list_models(parts)):
-                found = [replace(problem, fix=f"a key of a model is written model.{override.text.lstrip('+')}") for problem in found]
+            if override.group in get_field_names(Suite):
+                found = [replace(problem, fix=f"a key of the suite is written {_prefix(override, 'suite')}") for problem in found]
+            elif override.group in (*get_field_names(ModelConfig), *_list_models(parts)) and override.group != "stages":
+                found = [replace(problem, fix=f"a key of a model is written {_prefix(override, 'model')}") for problem in found]
             problems += found
     return problems
+
+
+def _prefix(override: Override, group: str) -> str:
+    """Return the text of an override with its key in a group."""
+    signs = re.match(r"[+~]*", override.text)
+    return f"{signs[0]}{group}.{override.text[signs.end():]}" if signs else override.text
 
 
 def _list_models(parts: Mapping[str, Layers]) -> Sequence[str]:

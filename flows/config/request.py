@@ -11,6 +11,7 @@ from flows.config import overrides
 from flows.config.compose import CONFIGS, Folders
 from flows.config.document import GROUPS
 from flows.config.overrides import LABEL, Override
+from lowering import paths
 from lowering.errors import Problem, suggest
 
 SEARCHPATH = ("hydra", "searchpath")
@@ -89,8 +90,8 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
 def find_file(group: str, name: str, folders: Folders, beside: Path) -> Path | None:
     """Return the file of `name`: a path relative to `beside`, or a name in the group's folders; None if it does not exist."""
     if is_path(name):
-        file = (beside / Path(name).expanduser()).resolve()
-        return file if file.is_file() else None
+        file = (beside / paths.expand(name)).resolve()
+        return file if paths.is_file(file) else None
     return folders.file(group, name)
 
 
@@ -99,7 +100,7 @@ def is_path(name: str) -> bool:
 
 
 def _make_absolute(name: str) -> str:
-    return str(Path(name).expanduser().resolve()) if is_path(name) else name
+    return str(paths.expand(name).resolve()) if is_path(name) else name
 
 
 def _format_list(items: Iterable[str]) -> str:
@@ -112,7 +113,7 @@ def make_missing_problem(group: str, name: str, place: str, folders: Folders, be
         return Problem(place, f"there is no file {name}", "" if Path(name).is_absolute() else f"paths are relative to {beside}")
     names = folders.names(group)
     kind = "file of configs/stages" if group == "stages" else group
-    if (beside / f"{name}.yaml").is_file():  # names are looked up in the configuration folders only
+    if paths.is_file(beside / f"{name}.yaml"):  # names are looked up in the configuration folders only
         fix = f"did you mean '{name}.yaml'?"
     elif len(names) > SHOWN and group in ("model", "suite"):
         fix = suggest(name, names) or f"`shapeline list --{group}s` prints all {len(names)}"
@@ -126,6 +127,6 @@ def _find_folders(given: Sequence[Override]) -> tuple[Folders, list[Problem]]:
     if override is None:
         return Folders(), []
     entries: list[Any] = override.value if isinstance(override.value, list) else [override.value]
-    paths = [Path(str(entry).removeprefix("file://")).expanduser().resolve() for entry in entries]
-    problems = [Problem(f"{LABEL} {override.text}", f"there is no folder {path}") for path in paths if not path.is_dir()]
-    return Folders((*(path for path in paths if path.is_dir()), CONFIGS)), problems
+    named = [paths.expand(str(entry).removeprefix("file://")).resolve() for entry in entries]
+    problems = [Problem(f"{LABEL} {override.text}", f"there is no folder {path}") for path in named if not paths.is_folder(path)]
+    return Folders((*(path for path in named if paths.is_folder(path)), CONFIGS)), problems

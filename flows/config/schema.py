@@ -25,7 +25,7 @@ class Bounds:
     strict: bool = False
 
     def __str__(self) -> str:
-        lowest = f"more than {self.least:g}" if self.strict else f"{self.least:g} or more"
+        lowest = f"more than {self.least:.12g}" if self.strict else f"{self.least:.12g} or more"
         return lowest if self.most == math.inf else f"{lowest}, and at most {self.most:.12g}"
 
     def admits(self, number: float) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from flows.output import REPORT
-from lowering import files
+from lowering import files, paths
 from lowering.errors import Problem
 
 _SHARD = re.compile(r"(\d+)/(\d+)")
@@ -62,10 +62,10 @@ def choose_shard(jobs: Sequence[str], shard: str | None, source: str | None, pla
     problems = []
     if source is not None:
         try:
-            known = read_durations(Path(source).expanduser())
+            known = read_durations(paths.expand(source))
         except (OSError, ValueError, KeyError, TypeError) as error:
             fix = "name a run's folder, its report.json, or JSON with seconds by job id"
-            problems.append(Problem(places["durations"], f"{source} cannot be read: {error}", fix))
+            problems.append(Problem(places["durations"], f"{source} cannot be read: {getattr(error, 'strerror', None) or error}", fix))
     if shard is None:
         return list(jobs), problems
     try:

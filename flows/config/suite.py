@@ -184,7 +184,9 @@ def axes(sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple
     found, problems = [], []
     for key, values in sweep.items():
         texts = [spell(value) for value in values]
-        if not values:
+        if key == ENVIRONMENT:
+            problems.append(make_environment_problem(places[key]))
+        elif not values:
             problems.append(Problem(places[key], "has no values", "list at least one"))
         elif len(set(texts)) < len(texts):
             twice = next(text for text in texts if texts.count(text) > 1)
@@ -196,12 +198,19 @@ def axes(sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple
 
 def zip_axes(group: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple[tuple[Axis, ...], list[Problem]]:
     """Return the axes of a zip, which may repeat values; no axes, and a problem, if their lengths differ or are 0."""
+    if ENVIRONMENT in group:
+        return (), [make_environment_problem(places[ENVIRONMENT])]
     lengths = {key: len(values) for key, values in group.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{key} {length}" for key, length in lengths.items())
         return (), [Problem(next(iter(places.values())), f"zips lists of different lengths: {said}", "give each the same number of values")]
     empty = [Problem(places[key], "has no values", "list at least one") for key, length in lengths.items() if not length]
     return () if empty else tuple(Axis(key, values, places[key]) for key, values in group.items()), empty
+
+
+def make_environment_problem(place: str) -> Problem:
+    """Return the problem that the axis of the environments is swept as if it were a key of a model."""
+    return Problem(place, "is no key of a model", "declare the environments: environments: {torch_2_12: [torch==2.12.1]}")
 
 
 class Exclusion:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from lowering import paths
 from lowering.custom import compiler
 from lowering.custom.naming import split_name
 from lowering.errors import LoadError, Problem, ShapelineError, iterate_causes, suggest
@@ -54,8 +55,8 @@ def _load(library: str | Library) -> None:
 
 def _find_file(name: str, library: str | Library) -> Path:
     if isinstance(library, str):
-        return Path(library).expanduser()
-    return compiler.build(name, [Path(source).expanduser() for source in library.sources], library.flags)
+        return paths.expand(library)
+    return compiler.build(name, [paths.expand(source) for source in library.sources], library.flags)
 
 
 def _open(name: str, path: Path) -> None:

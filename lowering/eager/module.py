@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lowering import recipe, tracking
+from lowering import paths, recipe, tracking
 from lowering.custom import libraries
 from lowering.eager import checkpoint, quantized, training
 from lowering.eager.arguments import assemble, check_fit
@@ -45,7 +45,7 @@ def instantiate(model: Model) -> torch.nn.Module:
     if not isinstance(module, torch.nn.Module):
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory must return a torch.nn.Module"))
     if model.checkpoint is not None:
-        checkpoint.fill(module, Path(model.checkpoint).expanduser())
+        checkpoint.fill(module, paths.expand(model.checkpoint))
     if model.dtype is not None:
         _convert(module, getattr(torch, model.dtype))
     if model.method != "forward":

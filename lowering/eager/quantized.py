@@ -7,13 +7,12 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from lowering import recipe, types
+from lowering import paths, recipe, types
 from lowering.eager import inputs, packed_weights
 from lowering.eager.arguments import assemble
 from lowering.errors import LoadError, Problem
@@ -136,7 +135,7 @@ def _list_calibration(model: Model, chosen: Quantization, example: Mapping[str, 
         for index in range(chosen.samples):
             yield inputs.make(model, model.examples(), model.seed + _SEED + index)
         return
-    place, path = f"models.{model.name}.quantization.calibration", Path(chosen.calibration).expanduser()
+    place, path = f"models.{model.name}.quantization.calibration", paths.expand(chosen.calibration)
     try:
         with safe_open(path, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lowering.errors import Problem, ShapelineError
 from lowering.level import Level, Program
@@ -25,6 +25,8 @@ TAKERS: Mapping[Level, tuple[str, ...]] = {
     Level.MHLO: (XLA,),
 }  # fmt: skip
 WORDS = tuple(f"{level.word}:{consumer}" for level, takers in TAKERS.items() for consumer in takers)
+Word = Literal["exported", "torchscript", "torch", "stablehlo", "mhlo", "exported:torch", "torchscript:torch", "torchscript:libtorch",
+               "torch:iree", "stablehlo:xla", "stablehlo:interpreter", "stablehlo:iree", "mhlo:xla"]  # `validate` reads the literal
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from lowering import types
+from lowering import paths, types
 from lowering.eager.mlir_module import MlirModule
 from lowering.errors import LoadError, Problem, StageFailed, Unsupported, suggest
 from lowering.ir import mlir
@@ -36,7 +35,7 @@ def load(path: str, level: Word, entry: str | None = None) -> MlirModule:
     level: of the file. entry: the function that is lowered, which the file needs if it has several public ones; it becomes `@main`.
     Raises LoadError if the file cannot be read or parsed, or its entry is not clear, and Unsupported with all ops of other dialects.
     """
-    file, found = Path(path).expanduser(), next(each for each in Level if each.word == level)
+    file, found = paths.expand(path), next(each for each in Level if each.word == level)
     try:
         data = file.read_bytes()
     except OSError as error:

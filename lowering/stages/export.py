@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
+from lowering import paths
 from lowering.composites import table
 from lowering.eager import checkpoint, inputs, quantized
 from lowering.eager.module import instantiate
@@ -92,7 +93,7 @@ class Export(Stage):
         else:  # a run would read all weights
             note("weights_lazy", f"the weights are mapped from {model.checkpoint}; the model was not run before its export",
                  f"models.{model.name}.weights")
-            if left := checkpoint.list_unused(module, Path(model.checkpoint).expanduser()):
+            if left := checkpoint.list_unused(module, paths.expand(model.checkpoint)):
                 note("checkpoint_unused", f"{len(left)} tensors of {model.checkpoint} are no weights of the model: {', '.join(left[:5])}",
                      f"models.{model.name}.checkpoint")
         return self.export(Built(model, module), example, note)

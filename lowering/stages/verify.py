@@ -61,19 +61,19 @@ class Verify(Stage):
     target: ClassVar[Level] = Level.MHLO
     least: ClassVar[Mapping[str, float]] = {
         "points": 1, "threads": 1, "consumer_points": 1, "interpreted_products": 1, "budget_elements": 1, "budget_seconds": 0,
-        "keep_elements": 0,
+        "keep_elements": 0, "steps": 0,
     }
     takes_twin: ClassVar[bool] = True
 
     points: int = 5
-    levels: Sequence[str] = ("torchscript", "mhlo")
-    platforms: Sequence[str] = ("cpu", "gpu")
+    levels: Sequence[consumers.Word] = ("torchscript", "mhlo")
+    platforms: Sequence[xla.Platform] = ("cpu", "gpu")
     budget_elements: int = 1 << 22
     budget_seconds: float = 0.5
     threads: int = 1
     keep_elements: int = 1 << 18
     seed: int = 0
-    values: Sequence[str] = special_values.SETS
+    values: Sequence[special_values.SetName] = special_values.SETS
     consumer_points: int = 2
     interpreted_products: int = 1 << 24
     steps: int = 8

@@ -13,10 +13,9 @@ import os
 import stat
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import files, paths
 from lowering.errors import InfraError, Problem
 
 KEY = "SHAPELINE_STORE_KEY"  # environment variable: the file of the key
@@ -52,7 +51,7 @@ def _compute(key: bytes, kind: str, parts: tuple[Any, ...]) -> str:
 
 @cache
 def _read(given: str) -> bytes:
-    path = Path(given).expanduser()
+    path = paths.expand(given)
     fix = f"make one: (umask 077; openssl rand -hex 32 > FILE; export {KEY}=FILE), the same for all who use the store"
     try:
         with files.open_regular(path) as file:

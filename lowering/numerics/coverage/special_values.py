@@ -6,17 +6,18 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Literal, get_args
 
 import torch
 
 from lowering.eager import inputs
 from lowering.model import Model
-from lowering.numerics.coverage import weight_values
 from lowering.trees import Input
 
 Change = Callable[[Input, torch.Tensor], bool]  # in place, of the rows along the last dim; whether there is anything to change
 
-SETS = ("edges", "non-finite", "varied", weight_values.WORD)
+SetName = Literal["edges", "non-finite", "varied", "weights"]  # the last one is `weight_values.WORD`
+SETS: tuple[SetName, ...] = get_args(SetName)
 # For programs whose sizes data decide: masks and thresholds that select no, one, or every element (None).
 DATA_SETS: Mapping[str, int | None] = {"none": 0, "one": 1, "all": None}
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -24,7 +24,8 @@ from lowering.store.sealed import Sealed
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
 
-PLATFORMS = ("cpu", "gpu")
+Platform = Literal["cpu", "gpu"]
+PLATFORMS: tuple[Platform, ...] = get_args(Platform)
 _KEPT = 4  # executables: those of the levels at one point
 
 @cache

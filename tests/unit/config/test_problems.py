@@ -128,7 +128,7 @@ def test_a_wrong_setting_does_not_hide_what_else_is_wrong() -> None:
     (["model=mlp", "cluster.workers=0"], "command line cluster.workers: 0 is not 1 or more"),
     (["model=mlp", "limits.stage_seconds=0"], "command line limits.stage_seconds: 0 is not more than 0"),
     (["model=mlp", "limits.retries=-1"], "command line limits.retries: -1 is not 0 or more"),
-    (["model=mlp", "cluster.memory_bytes=0"], "command line cluster.memory_bytes: 0 is not 1 or more"),
+    (["model=mlp", "cluster.memory_bytes=0"], "command line cluster.memory_bytes: 0 is not 1048576 or more"),
     (["model=mlp", f"model.mlp.seed={1 << 64}"], "command line model.mlp.seed: 18446744073709551616 does not fit into 64 bits"),
     (["model=mlp", f"model.mlp.seed={-(1 << 63) - 1}"], "does not fit into 64 bits"),
     (["suit=quickstart"], "command line suit=quickstart: there is no key 'suit' (did you mean 'suite'?)"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,7 +12,8 @@ from lowering.errors import Mismatch, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.consumers import WORDS, Pair
+from lowering.numerics.consumers import WORDS, Pair, Word
+from lowering.numerics.coverage import special_values, weight_values
 from lowering.numerics.running import iree, libtorch
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
@@ -104,6 +105,8 @@ def test_iree_runs_stablehlo_and_the_torch_level() -> None:
 
 def test_pairs_are_written_as_level_and_consumer() -> None:
     assert all(str(Pair.read(word)) == word for word in WORDS)
+    assert set(get_args(Word)) == {*WORDS, *(word.partition(":")[0] for word in WORDS)}
+    assert special_values.SETS[-1] == weight_values.WORD
     assert str(Pair.read("stablehlo")) == "stablehlo:xla" and Pair.read("mhlo:iree") is None and Pair.read("mlir") is None
     verify: Any = Verify(levels=("mhlo:iree",))
     assert "stablehlo:interpreter" in verify.requires(program())[0].fix
