@@ -101,6 +101,23 @@ def open_regular(path: Path) -> io.BufferedReader:
         raise
 
 
+def open_lock(path: Path) -> int:
+    """Open a file for `flock`, which is made if it is missing, and return its descriptor. Raises OSError, as `open_regular` does."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless `path` is a regular file: for libraries that open a path themselves, follow links, and wait for pipes."""
+    open_regular(path).close()
+
+
 def measure_size(path: Path) -> int:
     """Return the size of a file in bytes, or 0 if it cannot be read."""
     try:

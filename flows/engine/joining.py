@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.report import report
-from flows.runs import copies, joined
-from flows.runs.record import Record
+from flows.runs import copies, joined, record
+from flows.runs.record import Record, is_own
 from lowering import files
-from lowering.errors import Problem
+from lowering.errors import Problem, ShapelineError
 from lowering.ir import text_files
 from lowering.record.folder import LOG, SIGNATURE, Limits
 from lowering.record.joining import Joining
@@ -74,15 +74,15 @@ def _compute_digest(folders: Sequence[Path], missing: Mapping[str, str]) -> str:
 
 
 def _take_earlier(run: Record, folder: Path, request: Joining) -> bool:
-    """Copy an equal program that this run or one of the latest runs has joined, and return whether there is one."""
+    """Copy an equal program that this run or one of this user's latest runs has joined, and return whether there is one."""
     if (known := Joining.load(folder)) is not None and known.outcome == "ok" and known.digest == request.digest:
         return True
     runs = sorted((path for path in run.folder.parent.iterdir() if path.is_dir() and not path.is_symlink()), reverse=True)
     for other in [path for path in runs if path.name != run.folder.name][:EARLIER]:
-        known = Joining.load(other / "jobs" / folder.name)
-        if known is not None and known.outcome == "ok" and known.digest == request.digest:
-            with suppress(OSError):
-                shutil.copytree(other / "jobs" / folder.name, folder, dirs_exist_ok=True)
+        with suppress(OSError, ShapelineError):  # not a run, or a damaged one; the copy is written again
+            known = Joining.load(other / "jobs" / folder.name) if is_own(record.load(other)) else None
+            if known is not None and known.outcome == "ok" and known.digest == request.digest:
+                shutil.copytree(other / "jobs" / folder.name, folder, symlinks=True, dirs_exist_ok=True)
                 return True
     return False
 

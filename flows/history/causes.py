@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -81,7 +82,7 @@ def change(runs: Path, make: Callable[[State], State]) -> State:
     """Replace the state by what `make` makes of it, under a lock, and return it. Raises ConfigError and OSError."""
     if not runs.is_dir():
         raise ConfigError(Problem(str(runs), "has no runs", "make one with shapeline run"))
-    with (runs / LOCK).open("a") as lock:
+    with os.fdopen(files.open_lock(runs / LOCK), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = read(runs)
         after = make(before)

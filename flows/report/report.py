@@ -21,7 +21,7 @@ from lowering.markdown import escape_item, escape_line, make_code, make_link
 from lowering.markdown import pluralize as pluralize
 from lowering.markdown import table as table
 from lowering.plain import from_plain, to_plain
-from lowering.record.folder import JOB
+from lowering.record.folder import JOB, is_own
 from lowering.record.joining import Joining
 from lowering.record.result import OUTCOMES, UNSPECIFIED, JobResult
 
@@ -99,15 +99,20 @@ def _make_job(run: Record, result: JobResult) -> dict[str, Any]:
 
 
 def describe_environments(run: Record) -> dict[str, dict[str, Any]]:
-    """Return the environments of a suite by name: their requirements, and the versions installed for them (None: not on this machine)."""
+    """Return the environments of a suite by name: their requirements, and the versions installed for them.
+
+    None: not on this machine, or the record is of somebody else."""
     found: dict[str, dict[str, Any]] = {}
     for job in run.ids:
         name = (run.rows[job].get("axes") or {}).get(ENVIRONMENT)
         if name is None or name in found:
             continue
         with suppress(OSError, ValueError, KeyError, TypeError):  # the job was never prepared, or its record is damaged
-            asked = from_plain(Environment, files.read(run.job_folder(job) / JOB)["environment"])
-            found[name] = {"requirements": list(asked.requirements), "installed": environments.list_versions(asked)}
+            data = files.read(run.job_folder(job) / JOB)
+            asked = from_plain(Environment, data["environment"])
+            # Requirements may name files, which are read to find the environment.
+            installed = environments.list_versions(asked) if is_own(data) else None
+            found[name] = {"requirements": list(asked.requirements), "installed": installed}
     return found
 
 

@@ -164,7 +164,7 @@ def _lock(folder: Path) -> int | None:
 
     Returns None on a file system without locks, where two concurrent runs with the same identity are not detected.
     """
-    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    file = files.open_lock(folder / LOCK)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

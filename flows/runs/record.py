@@ -90,8 +90,9 @@ def load(folder: Path) -> Record:
         raise InfraError(Problem(str(folder / RUN), f"has schema {found!r:.80}, but this version reads schema {SCHEMA}"))
     shapes.check(shapes.Run, data, folder / RUN)
     run = Record(folder, data)
-    for job in run.ids:  # a job's folder that is a link would lead commands out of the run's folder
-        trust.locate_inside(folder, f"jobs/{make_folder_name(job)}", f"{folder / RUN} jobs")
+    # A folder of a job, or of the joined program of a model's entries, that is a link would lead commands out of the run's folder.
+    for name in dict.fromkeys((*run.ids, *(job.rpartition(":")[0] for job in run.ids if ":" in job))):
+        trust.locate_inside(folder, f"jobs/{make_folder_name(name)}", f"{folder / RUN} jobs")
     return run
 
 

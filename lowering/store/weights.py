@@ -104,6 +104,7 @@ def read(store: Path, key: str) -> dict[str, torch.Tensor]:
     try:
         if not path.exists():
             mirror.fetch(path)
+        files.check_regular(path)
         with safe_open(path, framework="pt") as file:
             aliases = json.loads((file.metadata() or {}).get(_ALIASES, "{}"))
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping

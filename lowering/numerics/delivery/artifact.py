@@ -238,8 +238,7 @@ def _choose_entry(data: Mapping[str, Any], entry: str | None, folder: Path) -> t
     merged = {**data, **chosen, "schema": SCHEMA if data["schema"] == ENTRIES_SCHEMA else data["schema"]}
     if chosen["job"] is None:
         return merged, folder
-    trust.check_name(chosen["job"], f"{folder / SIGNATURE} entries.{entry}.job")
-    return merged, folder.parent / chosen["job"]
+    return merged, trust.locate_inside(folder.parent, chosen["job"], f"{folder / SIGNATURE} entries.{entry}.job")
 
 
 def _print_program(serialized: bytes, entry: str | None = None) -> str:

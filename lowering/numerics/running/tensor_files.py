@@ -9,6 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from lowering import files
+
 # dtypes that the format lacks, by what is written in their place: pairs of real numbers.
 _PAIRS = {"complex128": torch.float64, "complex32": torch.float16}
 
@@ -22,8 +24,9 @@ def write(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def read(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Load the tensors whose names begin with `prefix`, in the dtypes that they were written from."""
+    """Load the tensors whose names begin with `prefix`, in the dtypes that they were written from. Raises OSError for a link or a pipe."""
     found = {}
+    files.check_regular(path)
     with safe_open(path, framework="pt") as file:
         pairs = file.metadata() or {}
         for name in file.keys():  # noqa: SIM118 - not a mapping
