@@ -29,10 +29,10 @@ from lowering.eager import inputs
 from lowering.eager.module import instantiate
 from lowering.fx import dynamic_shapes
 from lowering.model import Input, Model, Symbol
-from lowering.symbols import trace
-from lowering.symbols.capture import SHAPES, capture
-from lowering.symbols.recording import record
-from lowering.symbols.selftest import run_self_test
+from lowering.symbols.log.recording import record
+from lowering.symbols.tracing import trace
+from lowering.symbols.tracing.capture import SHAPES, capture
+from lowering.symbols.tracing.selftest import run_self_test
 
 # Each kind stands first, second and third, and after each other kind, equally often.
 ORDERS = tuple(itertools.permutations(range(3)))

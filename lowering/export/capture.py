@@ -23,9 +23,11 @@ from lowering.numerics import branches
 from lowering.ops.sequences import packed_sequences, recurrent
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note
-from lowering.symbols import draft, packed, policy, selftest, trace, views
+from lowering.symbols import policy, views
 from lowering.symbols.attempts import Attempt, Captured, Options
+from lowering.symbols.failures import draft, packed
 from lowering.symbols.schema import SymbolRecord
+from lowering.symbols.tracing import selftest, trace
 
 
 def run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Tensor]) -> None:

@@ -35,10 +35,10 @@ from lowering.model import Model
 from lowering.ops.sequences import bags, recurrent
 from lowering.ops.tables import decompositions
 from lowering.stage import Note
-from lowering.symbols import deadline
 from lowering.symbols.attempts import Captured
-from lowering.symbols.exporting import NAME
 from lowering.symbols.schema import SymbolRecord
+from lowering.symbols.tracing import deadline
+from lowering.symbols.tracing.exporting import NAME
 
 Depth = Literal["lazy", "core", "torch_mlir"]
 _TABLES = {"lazy": dict, "core": decompositions.core_table, "torch_mlir": decompositions.torch_mlir_table}

@@ -10,8 +10,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from lowering.fx.exported import Exported
 from lowering.model import Model
 from lowering.symbols.attempts import Captured
-from lowering.symbols.narrowing import Sharing
-from lowering.symbols.questions import Questions
+from lowering.symbols.conditions.questions import Questions
+from lowering.symbols.log.narrowing import Sharing
 
 
 def describe_sharing(

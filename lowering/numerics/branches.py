@@ -25,8 +25,8 @@ from lowering.ops.sequences import packed_sequences, recurrent
 from lowering.sizes import evaluation
 from lowering.stage import Note
 from lowering.symbols.attempts import Captured
-from lowering.symbols.branches import Branch
-from lowering.symbols.harmless import Agrees
+from lowering.symbols.conditions.branches import Branch
+from lowering.symbols.conditions.harmless import Agrees
 
 _MOST_OPS = 1000  # of a program without values that is captured again; one of an 8B decoder, with 2400, takes 9 seconds
 _UNCOMPARED = ("aten::sym_", "aten::_assert_", "aten::contiguous", "aten::clone")  # they compute no values, and depend on sizes

@@ -27,8 +27,10 @@ from lowering.plain import to_plain
 from lowering.sizes.dims import Affine
 from lowering.stage import Note, Read, Sharing, Stage
 from lowering.store import weights
-from lowering.symbols import attempts, closed_forms, questions
-from lowering.symbols.capture import Settings
+from lowering.symbols import attempts
+from lowering.symbols.conditions import questions
+from lowering.symbols.tracing import closed_forms
+from lowering.symbols.tracing.capture import Settings
 
 
 @dataclass(frozen=True)

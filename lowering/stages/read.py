@@ -20,8 +20,8 @@ from lowering.model import Built, Model
 from lowering.sizes.dims import Affine
 from lowering.sources import mlir as source
 from lowering.stage import EVERYTHING, Note, Read, Stage
-from lowering.symbols.exporting import convert_promise, dim_id
 from lowering.symbols.schema import Requested, SymbolRecord
+from lowering.symbols.tracing.exporting import convert_promise, dim_id
 from lowering.torch_dialect.backend_contract import ToBackendContract
 
 # Keys of a model that change its module or its export, with the values that change nothing.

@@ -15,7 +15,7 @@ from lowering.sizes.ranges import Range
 from lowering.store import keys
 from lowering.store.digests import compute_digest
 from lowering.store.entries import Entry, Store
-from lowering.symbols.narrowing import Narrowing, Separate, Sharing, drop_times
+from lowering.symbols.log.narrowing import Narrowing, Separate, Sharing, drop_times
 from lowering.symbols.schema import SymbolRecord
 
 FAMILIES = "families"  # kind of notes: the stored results of a model by ranges

@@ -139,7 +139,7 @@ class Reuse:
         Return its entry, or None and the reason why the stage has to run, if there are wider ranges. Raises OSError.
         """
         from lowering.store import narrowing
-        from lowering.symbols.narrowing import Separate
+        from lowering.symbols.log.narrowing import Separate
 
         reason = ""
         for wider in narrowing.list_wider(self.store, parts):
@@ -165,7 +165,7 @@ class Reuse:
     def list_differences(self, parts: Mapping[str, Any]) -> list[str]:
         """Return how the stored result with these parts differs from those that can be derived from wider ranges."""
         from lowering.store import narrowing
-        from lowering.symbols.narrowing import Separate
+        from lowering.symbols.log.narrowing import Separate
 
         entry = find(self.store, keys.compute(parts))
         found = []

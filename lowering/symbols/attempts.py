@@ -29,15 +29,16 @@ from lowering.fx.tracing import custom_gradients, fake_results, size_functions, 
 from lowering.model import Model, Symbol
 from lowering.sizes.evaluation import symbols_in
 from lowering.sizes.ranges import Bound
-from lowering.symbols import deadline, frames, harmless, parts
-from lowering.symbols.branches import Branch, find_unguarded, watch_branches
-from lowering.symbols.capture import Log, Settings, capture
-from lowering.symbols.deferred import Deferred, judge_all, judge_condition, list_asserted, list_deferred
-from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.failure import summarize
-from lowering.symbols.recording import record
-from lowering.symbols.relations import POINTS, count_refusals, read_condition
+from lowering.symbols.conditions import harmless, parts
+from lowering.symbols.conditions.branches import Branch, find_unguarded, watch_branches
+from lowering.symbols.conditions.deferred import Deferred, judge_all, judge_condition, list_asserted, list_deferred
+from lowering.symbols.conditions.relations import POINTS, count_refusals, read_condition
+from lowering.symbols.failures.failure import summarize
+from lowering.symbols.log.recording import record
 from lowering.symbols.schema import Repeated, SymbolRecord, Warned
+from lowering.symbols.tracing import deadline, frames
+from lowering.symbols.tracing.capture import Log, Settings, capture
+from lowering.symbols.tracing.exporting import NAME, Export
 
 # The ways to call torch.export. `declared`: guards on sizes must hold for all declared sizes; `deferred`: torch turns them into assertions;
 # `oblivious`: deferred, and no size is taken to differ from 0 and 1; `round`: oblivious, traced at sizes that many numbers divide;

@@ -12,8 +12,8 @@ from pathlib import Path
 from lowering import files
 from lowering.markdown import escape_item, escape_line, table
 from lowering.sizes.ranges import Range
-from lowering.symbols.frames import find
 from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, SymbolRecord
+from lowering.symbols.tracing.frames import find
 
 PAGE, SOURCE = "symbols.md", "symbols.source.txt"
 _DIM = ("dim", "asked", "promised", "example", "verdict", "where and why")

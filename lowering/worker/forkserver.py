@@ -63,7 +63,7 @@ def load(warm: Sequence[str]) -> None:
     from lowering.store import provenance
 
     if "torch.export" in warm:
-        from lowering.symbols import selftest
+        from lowering.symbols.tracing import selftest
 
         selftest.run_self_test()  # once for all jobs, which then also export with warm caches
     provenance.freeze_all()

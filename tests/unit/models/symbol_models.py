@@ -13,8 +13,8 @@ from lowering.eager import inputs
 from lowering.fx import dynamic_shapes
 from lowering.model import Input, Model, Symbol
 from lowering.symbols import SymbolRecord
-from lowering.symbols.capture import Settings, capture
-from lowering.symbols.recording import record
+from lowering.symbols.log.recording import record
+from lowering.symbols.tracing.capture import Settings, capture
 
 FILE = "tests/unit/models/symbol_models.py"
 

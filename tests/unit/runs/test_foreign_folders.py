@@ -102,7 +102,7 @@ def _packed(path: Path, words: str) -> bool:
 
 
 def test_sources_that_a_record_names_are_not_read(run: Record, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lowering.symbols import frames
+    from lowering.symbols.tracing import frames
 
     source = secret.with_suffix(".py")
     source.write_text("PASSWORD = 1\n")

@@ -22,8 +22,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.store import narrowing
 from lowering.store.entries import Store
-from lowering.symbols.narrowing import Separate
-from lowering.symbols.questions import is_open
+from lowering.symbols.conditions.questions import is_open
+from lowering.symbols.log.narrowing import Separate
 
 WIDE = {"batch": Symbol(1, 16), "seq": Symbol(8, 512, 8)}
 

@@ -19,10 +19,11 @@ import torch
 from torch._logging._internal import LazyTraceHandler
 
 from lowering.model import Symbol
-from lowering.symbols import recording, trace
-from lowering.symbols.capture import FAKE_TENSORS, SHAPES, TRACE, capture
-from lowering.symbols.events import TEXT
-from lowering.symbols.selftest import run_self_test
+from lowering.symbols.log import recording
+from lowering.symbols.tracing import trace
+from lowering.symbols.tracing.capture import FAKE_TENSORS, SHAPES, TRACE, capture
+from lowering.symbols.tracing.events import TEXT
+from lowering.symbols.tracing.selftest import run_self_test
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import export, line, model
 

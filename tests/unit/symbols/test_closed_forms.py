@@ -6,7 +6,7 @@ import pytest
 import sympy
 from torch.utils._sympy.functions import CeilToInt, FloorDiv, IntTrueDiv, Max, Min, Mod
 
-from lowering.symbols.closed_forms import find_closed_form, keep_sizes_short
+from lowering.symbols.tracing.closed_forms import find_closed_form, keep_sizes_short
 
 S = sympy.Symbol("s0", positive=True, integer=True)
 PADDED = S + Max(0, 2 * CeilToInt(IntTrueDiv(S, sympy.Integer(2))) + 1 - S)

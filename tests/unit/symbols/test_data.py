@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lowering.model import Symbol
 from lowering.sizes.ranges import Range
-from lowering.symbols.capture import Settings
 from lowering.symbols.schema import SymbolEntry, SymbolRecord
+from lowering.symbols.tracing.capture import Settings
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import FILE, export, line, model
 

@@ -7,8 +7,8 @@ import torch
 
 from lowering.model import Symbol
 from lowering.sizes.ranges import Range
-from lowering.symbols.draft import run_draft
-from lowering.symbols.refinement import refine
+from lowering.symbols.failures.draft import run_draft
+from lowering.symbols.failures.refinement import refine
 from lowering.symbols.schema import Fix
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import export, line, model

@@ -23,8 +23,8 @@ from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
-from lowering.symbols import selftest
 from lowering.symbols.schema import SymbolRecord
+from lowering.symbols.tracing import selftest
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import FILE, line, model
 

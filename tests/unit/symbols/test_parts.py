@@ -9,7 +9,7 @@ import pytest
 
 from lowering.sizes.parsing import parse
 from lowering.sizes.ranges import Bound, Range
-from lowering.symbols import parts
+from lowering.symbols.conditions import parts
 
 
 def widest(ranges: dict[str, tuple[int, int | None, int]], *conditions: str) -> dict[str, Bound] | None:

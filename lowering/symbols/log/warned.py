@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lowering.sizes.ranges import Range, round_down, round_up
-from lowering.symbols.exporting import Export
-from lowering.symbols.relations import Sizes
+from lowering.symbols.conditions.relations import Sizes
 from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, Warned
+from lowering.symbols.tracing.exporting import Export
 
 
 def list_warnings(
@@ -95,7 +95,7 @@ def _warn_assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
 def _warn_log(export: Export) -> Iterator[Warned]:
     if export.env is None or len(export.own) > sum(event.kind in ("symbol", "shared") for event in export.log.events):
         yield Warned("log_incomplete", "torch created symbols without logging them: logging is off, or its messages changed "
-                                       "(lowering.symbols.selftest lists them)", "torch")
+                                       "(lowering.symbols.tracing.selftest lists them)", "torch")
     if export.log.failed:
         message = f"{export.log.failed} log events could not be read; the first:\n{export.log.failures[0]}"
         yield Warned("log_failed", message, "the symbol log", export.log.failed)

@@ -11,11 +11,11 @@ from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
 from lowering.sizes.dims import Affine, parse_dim
 from lowering.sizes.ranges import Bound, Range
-from lowering.symbols.exporting import convert_promise
-from lowering.symbols.questions import is_open
-from lowering.symbols.relations import judge
+from lowering.symbols.conditions.questions import is_open
+from lowering.symbols.conditions.relations import judge
+from lowering.symbols.log.warned import list_size_warnings
 from lowering.symbols.schema import Happening, Relation, Requested, SymbolEntry, SymbolRecord
-from lowering.symbols.warned import list_size_warnings
+from lowering.symbols.tracing.exporting import convert_promise
 
 _INTERVAL = re.compile(r"\[(-?\w+), (-?\w+)\]$")
 _UNBOUNDED = "int_oo"

@@ -23,8 +23,8 @@ from torch._guards import CompileContext, CompileId, TracingContext, compile_con
 from torch.fx.experimental import _config as shapes_config
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from lowering.symbols import frames
-from lowering.symbols.events import Event, read_structured, read_text
+from lowering.symbols.tracing import frames
+from lowering.symbols.tracing.events import Event, read_structured, read_text
 
 SHAPES = "torch.fx.experimental.symbolic_shapes"
 TRACE = "torch.__trace"

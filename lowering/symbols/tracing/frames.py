@@ -18,7 +18,7 @@ Spot = tuple[str, int, str]  # file, line, function: the cheapest way to record 
 
 _PACKAGES = ("site-packages", "dist-packages")
 _FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
-_OURS = str(Path(__file__).parents[1]) + os.sep
+_OURS = str(Path(__file__).parents[2]) + os.sep
 _MODELS = (_OURS + "sources" + os.sep, str(Path(__file__).with_name("selftest.py")))  # with models of their own
 _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], str(Path(os.__file__).parent))})
 

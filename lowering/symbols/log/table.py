@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lowering.sizes.ranges import Range
-from lowering.symbols.events import Event
-from lowering.symbols.exporting import Export, build_range, convert_range, parse_range
-from lowering.symbols.frames import Spot, convert_spot, convert_spots
 from lowering.symbols.schema import Change, Line, SymbolEntry
+from lowering.symbols.tracing.events import Event
+from lowering.symbols.tracing.exporting import Export, build_range, convert_range, parse_range
+from lowering.symbols.tracing.frames import Spot, convert_spot, convert_spots
 
 DECORATED = 40  # maximum number of lines of decorators
 

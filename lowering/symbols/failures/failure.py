@@ -13,13 +13,23 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, Guar
 from lowering.errors import iterate_causes
 from lowering.sizes.ranges import Bound
 from lowering.sizes.spelling import spell_condition
-from lowering.symbols import parts
-from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import convert_spot, filter_summary, is_model_code
-from lowering.symbols.refinement import refine
-from lowering.symbols.relations import Condition, is_true_where_tried, judge, read_condition_in_words
+from lowering.symbols.conditions import parts
+from lowering.symbols.conditions.relations import Condition, is_true_where_tried, judge, read_condition_in_words
+from lowering.symbols.failures.refinement import refine
+from lowering.symbols.failures.violations import (
+    ONLY,
+    SOURCE,
+    UNSATISFIED,
+    explain,
+    find_unequal,
+    list_fixed,
+    name_sources,
+    read_sources,
+    translate,
+)
 from lowering.symbols.schema import Failure, Fix, Line
-from lowering.symbols.violations import ONLY, SOURCE, UNSATISFIED, explain, find_unequal, list_fixed, name_sources, read_sources, translate
+from lowering.symbols.tracing.exporting import NAME, Export
+from lowering.symbols.tracing.frames import convert_spot, filter_summary, is_model_code
 
 _DATA = re.compile(r"(?:Could not guard on|Could not extract specialized integer from) data-dependent expression (.*?) \(unhinted: ")
 _TRUTH = re.compile(r"Eq\((u\d+), 1\)")

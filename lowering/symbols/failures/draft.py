@@ -1,6 +1,6 @@
 """Draft export, which lists all shape problems of a model at once. It runs the model on real data, so it gets a separate process.
 
-    python -m lowering.symbols.draft MODEL.json OUT.json
+    python -m lowering.symbols.failures.draft MODEL.json OUT.json
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from lowering import files
 from lowering.model import Model
 from lowering.plain import from_plain, to_plain
-from lowering.symbols.frames import convert_spot, is_model_code
 from lowering.symbols.schema import Drafted, Line, SymbolRecord
+from lowering.symbols.tracing.frames import convert_spot, is_model_code
 
 _KINDS = {"DATA_DEPENDENT_ERROR": "data_dependent", "GUARD_ADDED": "guard"}
 
@@ -33,7 +33,7 @@ def run_draft(model: Model, seconds: float = 120.0) -> tuple[Drafted, ...]:
     with tempfile.TemporaryDirectory(prefix="draft-") as name:
         spec, out = Path(name) / "model.json", Path(name) / "out.json"
         files.write(spec, to_plain(model))
-        command = [sys.executable, "-m", "lowering.symbols.draft", str(spec), str(out)]
+        command = [sys.executable, "-m", "lowering.symbols.failures.draft", str(spec), str(out)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
         except subprocess.TimeoutExpired:

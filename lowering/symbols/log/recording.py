@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from torch.export import ExportedProgram
 
 from lowering.model import Model
-from lowering.symbols.capture import Log
-from lowering.symbols.events import Event
-from lowering.symbols.exporting import Export, list_versions
-from lowering.symbols.failure import classify_failure
-from lowering.symbols.frames import convert_spot
-from lowering.symbols.relations import list_relations, read_assumption
-from lowering.symbols.requests import list_requested
+from lowering.symbols.conditions.relations import list_relations, read_assumption
+from lowering.symbols.failures.failure import classify_failure
+from lowering.symbols.log.requests import list_requested
+from lowering.symbols.log.table import build_symbol_table
+from lowering.symbols.log.warned import list_warnings
 from lowering.symbols.schema import Happening, SymbolRecord, Warned
-from lowering.symbols.table import build_symbol_table
-from lowering.symbols.warned import list_warnings
+from lowering.symbols.tracing.capture import Log
+from lowering.symbols.tracing.events import Event
+from lowering.symbols.tracing.exporting import Export, list_versions
+from lowering.symbols.tracing.frames import convert_spot
 
 
 def record(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from lowering.sizes.spelling import spell_condition
-from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.relations import is_true_where_tried, read_condition_in_words
+from lowering.symbols.conditions.relations import is_true_where_tried, read_condition_in_words
 from lowering.symbols.schema import Fix
+from lowering.symbols.tracing.exporting import NAME, Export
 
 SOURCE = re.compile(r"L\['\w+'\](?:\[[^\]]*\]|\.(?!size\()\w+)*\.size\(\)\[\d+\]|L\['\w+'\](?!\[|\.)")
 UNSATISFIED = re.compile(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lowering.symbols.frames import Spot
+from lowering.symbols.tracing.frames import Spot
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from lowering.sizes import normal
 from lowering.sizes.parsing import Unknown
 from lowering.sizes.ranges import Bound
 from lowering.sizes.spelling import spell_condition
-from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import convert_spot
-from lowering.symbols.relations import find_implied, judge, try_all_sizes
+from lowering.symbols.conditions.relations import find_implied, judge, try_all_sizes
 from lowering.symbols.schema import Line
+from lowering.symbols.tracing.exporting import NAME, Export
+from lowering.symbols.tracing.frames import convert_spot
 
 Verdict = Literal["always", "implied", "compared", "part", "unproved", "never", "unknown"]
 

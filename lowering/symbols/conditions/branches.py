@@ -14,11 +14,11 @@ import torch
 from torch.export import ExportedProgram
 
 from lowering.fx.tracing import squeezes
-from lowering.symbols.deferred import Deferred, judge_condition, list_decided
-from lowering.symbols.exporting import Export
-from lowering.symbols.frames import Spot, convert_spot, is_model_code
-from lowering.symbols.relations import judge
+from lowering.symbols.conditions.deferred import Deferred, judge_condition, list_decided
+from lowering.symbols.conditions.relations import judge
 from lowering.symbols.schema import Line
+from lowering.symbols.tracing.exporting import Export
+from lowering.symbols.tracing.frames import Spot, convert_spot, is_model_code
 
 _TORCH = os.path.realpath(torch.__file__)
 _LAYERS = str(Path(_TORCH).parent / "nn") + os.sep  # branches of layers count as the model's own

@@ -19,8 +19,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from lowering.sizes.evaluation import Undefined, evaluate
 from lowering.sizes.parsing import Unknown, parse
 from lowering.sizes.ranges import Range
-from lowering.symbols.exporting import NAME
-from lowering.symbols.relations import choose_probes
+from lowering.symbols.conditions.relations import choose_probes
+from lowering.symbols.tracing.exporting import NAME
 
 _MOST_POINTS = 4096  # tried for one question
 

@@ -9,7 +9,7 @@ import re
 import torch
 from torch.export import Dim
 
-from lowering.symbols.capture import SHAPES, TRACE, Settings, capture
+from lowering.symbols.tracing.capture import SHAPES, TRACE, Settings, capture
 
 # The events that a probe must log: the kind, and the names in its data that are used.
 EXPECTED = {

@@ -14,10 +14,10 @@ from lowering.sizes.evaluation import Undefined, evaluate
 from lowering.sizes.parsing import Term, Unknown, Unreadable, parse
 from lowering.sizes.ranges import Range
 from lowering.symbols.allowed import list_sizes
-from lowering.symbols.events import Event
-from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import convert_spot
 from lowering.symbols.schema import Line, Relation
+from lowering.symbols.tracing.events import Event
+from lowering.symbols.tracing.exporting import NAME, Export
+from lowering.symbols.tracing.frames import convert_spot
 
 Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumption"]
 Holds = Literal["always", "tried", "compared", "no", "unknown"]

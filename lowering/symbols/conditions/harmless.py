@@ -14,11 +14,11 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from lowering.fx import cleanup
-from lowering.symbols.deferred import Deferred
-from lowering.symbols.exporting import Export
-from lowering.symbols.frames import Spot
-from lowering.symbols.relations import find_failing
+from lowering.symbols.conditions.deferred import Deferred
+from lowering.symbols.conditions.relations import find_failing
 from lowering.symbols.schema import SymbolRecord
+from lowering.symbols.tracing.exporting import Export
+from lowering.symbols.tracing.frames import Spot
 
 Agrees = Callable[[ExportedProgram, Mapping[str, int]], bool]  # whether a program without its assertions computes what the module does
 

@@ -7,7 +7,7 @@ import traceback
 from torch.nn.utils.rnn import PackedSequence
 
 from lowering.errors import Problem
-from lowering.symbols import frames
+from lowering.symbols.tracing import frames
 
 
 def explain(failure: BaseException) -> list[Problem]:

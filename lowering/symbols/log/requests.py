@@ -8,12 +8,12 @@ from typing import Any
 
 import sympy
 
-from lowering.symbols.events import Event
-from lowering.symbols.exporting import NAME, Declared, Export
-from lowering.symbols.frames import convert_spot
-from lowering.symbols.relations import evaluate_size, find_pins
+from lowering.symbols.conditions.relations import evaluate_size, find_pins
+from lowering.symbols.log.table import find_forward_line
 from lowering.symbols.schema import Failure, Line, Relation, Requested, Verdict
-from lowering.symbols.table import find_forward_line
+from lowering.symbols.tracing.events import Event
+from lowering.symbols.tracing.exporting import NAME, Declared, Export
+from lowering.symbols.tracing.frames import convert_spot
 
 Pins = Mapping[str, tuple[int, Relation]]  # chosen sizes that the code fixes: the value, and the relation that requires it
 

@@ -14,8 +14,8 @@ from torch._logging._internal import TorchLogsFormatter
 from torch._logging.structured import INTERN_TABLE
 
 from lowering import files
-from lowering.symbols.capture import FRAME, Log
-from lowering.symbols.frames import is_model_code
+from lowering.symbols.tracing.capture import FRAME, Log
+from lowering.symbols.tracing.frames import is_model_code
 
 FILE = "trace.log"
 GUARD = "guard_added_fast"

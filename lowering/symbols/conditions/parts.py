@@ -11,8 +11,8 @@ from lowering.sizes import normal, spelling
 from lowering.sizes.expression import Expression
 from lowering.sizes.parsing import Term, Unknown
 from lowering.sizes.ranges import Bound
-from lowering.symbols.exporting import Export
-from lowering.symbols.relations import Condition, is_true_at
+from lowering.symbols.conditions.relations import Condition, is_true_at
+from lowering.symbols.tracing.exporting import Export
 
 Box = Mapping[str, Bound]
 

@@ -14,7 +14,7 @@ import torch
 
 from lowering.errors import Problem
 from lowering.ir import source_lines
-from lowering.symbols import frames
+from lowering.symbols.tracing import frames
 
 _AGAIN = 5.0  # seconds after which it is raised again: one that is raised in a destructor is lost
 _SHOWN = 160  # characters of a condition

@@ -21,9 +21,9 @@ from lowering.model import Model
 from lowering.sizes.dims import Affine, Dim, name_flexible
 from lowering.sizes.ranges import Range
 from lowering.sizes.spelling import spell_condition
-from lowering.symbols.capture import Log
-from lowering.symbols.events import Event
 from lowering.symbols.schema import ITSELF
+from lowering.symbols.tracing.capture import Log
+from lowering.symbols.tracing.events import Event
 
 NAME = re.compile(r"\b(?:s|u|zf|zuf)\d+\b")
 _SIZE = re.compile(r"^(?P<base>.*)\.size\(\)\[(?P<dim>\d+)\]$")
