@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,12 +14,10 @@ from unittest import mock
 import sympy
 import torch
 from torch.export import ExportedProgram, _trace
-from torch.fx.experimental import _config, symbolic_shapes
-from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
-from torch.utils._sympy import interp
+from torch.fx.experimental import _config
 
 from lowering.eager import pytrees, training
-from lowering.errors import StageFailed, iterate_causes
+from lowering.errors import StageFailed
 from lowering.fx import dynamic_shapes
 from lowering.fx.replay import expansion, tracing
 from lowering.fx.rewriting import effects, slices
@@ -33,12 +29,13 @@ from lowering.symbols.conditions import harmless, parts
 from lowering.symbols.conditions.branches import Branch, find_unguarded, watch_branches
 from lowering.symbols.conditions.deferred import Deferred, judge_all, judge_condition, list_asserted, list_deferred
 from lowering.symbols.conditions.relations import POINTS, count_refusals, read_condition
-from lowering.symbols.failures.failure import summarize
+from lowering.symbols.failures.failure import is_about_sizes, summarize
 from lowering.symbols.log.recording import record
 from lowering.symbols.schema import Repeated, SymbolRecord, Warned
 from lowering.symbols.tracing import deadline, frames
 from lowering.symbols.tracing.capture import Log, Settings, capture
-from lowering.symbols.tracing.exporting import NAME, Export
+from lowering.symbols.tracing.exporting import Export
+from lowering.symbols.tracing.frames import Spot
 
 # The ways to call torch.export. `declared`: guards on sizes must hold for all declared sizes; `deferred`: torch turns them into assertions;
 # `oblivious`: deferred, and no size is taken to differ from 0 and 1; `round`: oblivious, traced at sizes that many numbers divide;
@@ -47,8 +44,6 @@ from lowering.symbols.tracing.exporting import NAME, Export
 Attempt = Literal["declared", "deferred", "oblivious", "strict_oblivious", "round", "auto", "strict"]
 
 _GUARDS = ("guard", "equality", "divisibility")
-_UNBACKED = re.compile(r"(?:u|zuf)\d+")
-_SOLVERS = (symbolic_shapes.__file__, interp.__file__)  # they assert that they meet no condition that they cannot solve or write as code
 
 
 @dataclass(frozen=True)
@@ -113,6 +108,26 @@ class TookTooLong(StageFailed):
     """An attempt exceeded its time limit."""
 
 
+@dataclass
+class _Trace:
+    """What one call of torch.export left behind. late: set where it exceeded its time limit.
+
+    seen: the branches of the model's code. printed: the graph up to where the export failed. For the other fields see `Captured`.
+    """
+
+    log: Log
+    replays: tracing.Replays
+    program: ExportedProgram | None = None
+    error: Exception | None = None
+    late: deadline.Overdue | None = None
+    calls: list[Any] = field(default_factory=list)
+    seen: dict[sympy.Basic, Spot] = field(default_factory=dict)
+    printed: list[str] = field(default_factory=list)
+    entered: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
 def capture_attempt(
     model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, options: Options, above: bool
 ) -> Captured:
@@ -120,73 +135,84 @@ def capture_attempt(
 
     arguments: of forward, at the sizes that are traced. above: whether to trace above autograd, which keeps composite ops whole.
     """
-    program, error, calls, seen, late = None, None, [], {}, None
-    printed: list[str] = []
-    entered: list[str] = []
-    skipped: list[str] = []
-    replays = tracing.Replays(module, "off")
-    shapes = dynamic_shapes.build_dynamic_shapes(model, arguments, may_narrow=attempt == "auto")
+    traced = _run_export(model, module, arguments, attempt, options, above)
+    if traced.replays.replays and traced.error is not None and not is_about_sizes(traced.error):
+        found = capture_attempt(model, module, arguments, attempt, replace(options, repeat="off"), above)
+        why = f"the export with copies failed: {summarize(None, traced.error)}"
+        return replace(found, repeat=tuple(replace(one, traced=one.traced + one.replayed, replayed=0, why=why)
+                                           for one in _list_repeated(traced.replays)))  # fmt: skip
     sources = pytrees.list_sources(arguments)
+    if traced.late is not None:
+        last = next((str(event.data["expr"]) for event in reversed(traced.log.events) if event.kind == "guard"), "")
+        words = Export(traced.log, model, None, traced.late, sources).translate(traced.late.condition or last)
+        traced.error = TookTooLong(traced.late.problem(f"{model.name}: torch.export", words))
+    return _judge(traced, Export(traced.log, model, traced.program, traced.error, sources), attempt, options)
+
+
+def _run_export(
+    model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, options: Options, above: bool
+) -> _Trace:
+    """Call torch.export in the way of an attempt. Its errors are part of the result."""
+    shapes = dynamic_shapes.build_dynamic_shapes(model, arguments, may_narrow=attempt == "auto")
     start = time.perf_counter()
     with capture(training.unwrap(module), options.settings) as log:
+        made = _Trace(log, tracing.Replays(module, "off"))
         try:
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             skipping: AbstractContextManager[list[str]] = nullcontext([])
             if above and model.mode == "inference":
                 skipping = tracing_costs.skip_gradients_of_bodies()
             # not in a function of its own, whose frame would be taken for the model's
-            with (deadline.limit_time(options.seconds, sys._getframe()), marking as calls, _set_oblivious(attempt), _keep_symbolic(attempt),
-                  nullcontext() if above else transforms.trace_below(module), transforms.watch() as entered, watch_branches() as seen,
-                  tracing.replay_calls(module, options.repeat) as replays, _cut_costs(attempt, options), skipping as skipped,
-                  _keep_prints() as printed, torch_warnings.silence()):
-                export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
-                program = export_(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
-                                  prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
-                effects.remove_tokens(program)
-                expansion.expand(program, replays)
+            with (deadline.limit_time(options.seconds, sys._getframe()), marking as made.calls, _set_oblivious(attempt),
+                  _keep_symbolic(attempt), nullcontext() if above else transforms.trace_below(module), transforms.watch() as made.entered,
+                  watch_branches() as made.seen, tracing.replay_calls(module, options.repeat) as made.replays,
+                  _cut_costs(attempt, options), skipping as made.skipped, _keep_prints() as made.printed, torch_warnings.silence()):
+                export = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
+                made.program = export(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
+                                      prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
+                effects.remove_tokens(made.program)
+                expansion.expand(made.program, made.replays)
         except tracing.Disagreement:
             raise
-        except Exception as raised:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
-            error = raised
+        except Exception as raised:  # noqa: BLE001 - torch raises many kinds, which the symbol log tells apart
+            made.error = raised
         except deadline.Overdue as ended:
-            late = ended
-    if replays.replays and error is not None and not is_about_sizes(error):
-        found = capture_attempt(model, module, arguments, attempt, replace(options, repeat="off"), above)
-        why = f"the export with copies failed: {summarize(None, error)}"
-        return replace(found, repeat=tuple(replace(one, traced=one.traced + one.replayed, replayed=0, why=why)
-                                           for one in _list_repeated(replays)))  # fmt: skip
-    seconds = time.perf_counter() - start
-    if late is not None:
-        last = next((str(event.data["expr"]) for event in reversed(log.events) if event.kind == "guard"), "")
-        words = Export(log, model, None, late, sources).translate(late.condition or last)
-        error = TookTooLong(late.problem(f"{model.name}: torch.export", words))
-    export = Export(log, model, program, error, sources)
+            made.late = ended
+    made.seconds = time.perf_counter() - start
+    return made
+
+
+def _judge(traced: _Trace, export: Export, attempt: Attempt, options: Options) -> Captured:
+    """Judge the assertions and guards of a program over the declared ranges, and record them."""
+    model, program = export.model, traced.program
 
     def spare(program: ExportedProgram, found: Sequence[Deferred]) -> Sequence[Deferred]:
         if options.agrees is None or is_strict(attempt):  # Dynamo's analysis does not show what the model's code branches on
             return found
-        return harmless.mark_harmless(found, program, export, seen, options.agrees)
+        return harmless.mark_harmless(found, program, export, traced.seen, options.agrees)
 
     asserted = list_deferred(export, partial(spare, program)) if program is not None and _defers(attempt) else ()
     harmless.forget(asserted, export)
-    made = harmless.mark_relations(record(log, model, program, error, sources), asserted)
+    made = harmless.mark_relations(record(traced.log, model, program, traced.error, export.sources), asserted)
     guards = () if program is None or _defers(attempt) else tuple(_list_broken(made, export))
     if program is not None:
         guards += tuple(one for one in judge_all(slices.find_assumptions(program), export) if one.verdict in ("part", "never"))
     broken = [one.expr for one in (*asserted, *guards) if one.verdict in ("part", "never")]
     refused = count_refusals(broken, export)
     refused += POINTS * sum(one.verdict == "unknown" for one in asserted)
-    branches = find_unguarded(export, seen) if program is not None else ()
     needed = [read_condition(expr, export) for expr in broken]
     part = parts.find_widest([condition for condition in needed if condition is not None], export) if refused else {}
     if refused:
         warned = Warned("part_of_ranges", _describe_part(part, broken, export), f"models.{model.name}.symbols")
         made = replace(made, warnings=(*made.warnings, warned))
-    return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols,
-                    tuple(_list_repeated(replays)), "" if error is None else "\n".join(printed).strip(), tuple(entered),
-                    tuple(dict.fromkeys(skipped)) if entered else (),
-                    lambda later: spare(later, list_asserted(later, export)) if _defers(attempt) else (),
-                    lambda assumed: judge_all(assumed, export))
+    return Captured(
+        attempt, program, traced.error, made, traced.log, asserted, guards, calls=traced.calls, seconds=traced.seconds, refused=refused,
+        branches=find_unguarded(export, traced.seen) if program is not None else (), part=part, declared=model.symbols,
+        repeat=tuple(_list_repeated(traced.replays)), unfinished="" if traced.error is None else "\n".join(traced.printed).strip(),
+        transforms=tuple(traced.entered), undifferentiated=tuple(dict.fromkeys(traced.skipped)) if traced.entered else (),
+        decide=lambda later: spare(later, list_asserted(later, export)) if _defers(attempt) else (),
+        judge=lambda assumed: judge_all(assumed, export),
+    )
 
 
 def _describe_part(part: Mapping[str, Bound] | None, broken: Sequence[str], export: Export) -> str:
@@ -252,21 +278,3 @@ def _cut_costs(attempt: Attempt, options: Options) -> Iterator[None]:
             if not options.pads_data:  # whose answers about sizes differ from one part of the trace to the next
                 stack.enter_context(fake_results.keep_costly())
         yield
-
-
-def is_about_sizes(error: BaseException) -> bool:
-    """Return whether an export failed on sizes of inputs, which another attempt may treat differently.
-
-    A condition on data alone is the same in all attempts.
-    """
-    from torch._dynamo.exc import UserError, UserErrorType  # most of a second, which a process that exports nothing does without
-
-    for link in iterate_causes(error):
-        if isinstance(link, GuardOnDataDependentSymNode):
-            return not all(map(_UNBACKED.fullmatch, NAME.findall(str(getattr(link, "cond", "")))))
-        if isinstance(link, ConstraintViolationError) or (isinstance(link, UserError)
-                                                          and link.error_type == UserErrorType.CONSTRAINT_VIOLATION):
-            return True
-        if any(frame.f_code.co_filename in _SOLVERS for frame, _ in traceback.walk_tb(link.__traceback__)):
-            return True
-    return any(not _UNBACKED.fullmatch(name) for name in NAME.findall(str(error)))

@@ -12,9 +12,9 @@ import torch
 from lowering.fx import dynamic_shapes
 from lowering.fx.tracing import transforms
 from lowering.model import Model
-from lowering.symbols.attempts import Attempt, Captured, Options, TookTooLong, capture_attempt, is_about_sizes, is_strict
+from lowering.symbols.attempts import Attempt, Captured, Options, TookTooLong, capture_attempt, is_strict
 from lowering.symbols.conditions.deferred import Deferred
-from lowering.symbols.failures.failure import summarize
+from lowering.symbols.failures.failure import is_about_sizes, summarize
 from lowering.symbols.schema import Attempted, SymbolRecord
 
 _CONVERSION = re.compile(r"(?<![\w.])(?:int|float|len)\(")

@@ -8,7 +8,9 @@ from typing import Any
 
 import sympy
 import torch
+from torch.fx.experimental import symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
+from torch.utils._sympy import interp
 
 from lowering.errors import iterate_causes
 from lowering.sizes.ranges import Bound
@@ -32,6 +34,8 @@ from lowering.symbols.tracing.exporting import NAME, Export
 from lowering.symbols.tracing.frames import convert_spot, filter_summary, is_model_code
 
 _DATA = re.compile(r"(?:Could not guard on|Could not extract specialized integer from) data-dependent expression (.*?) \(unhinted: ")
+_UNBACKED = re.compile(r"(?:u|zuf)\d+")
+_SOLVERS = (symbolic_shapes.__file__, interp.__file__)  # they assert that they meet no condition that they cannot solve or write as code
 _TRUTH = re.compile(r"Eq\((u\d+), 1\)")
 _RELATION = re.compile(r"[<>=]|\b(?:Eq|Ne|And|Or|Not)\(")
 _INCONSISTENT = re.compile(r"Cannot create Dim with inconsistent min=|Invalid ranges? \[|The following inconsistencies were found")
@@ -212,3 +216,19 @@ def _read_fixes(message: str) -> tuple[Fix, ...]:
     return (*fixes, *(Fix("", check) for check in _CHECK.findall(message)))
 
 
+def is_about_sizes(error: BaseException) -> bool:
+    """Return whether an export failed on sizes of inputs, which another attempt may treat differently.
+
+    A condition on data alone is the same in all attempts.
+    """
+    from torch._dynamo.exc import UserError, UserErrorType  # most of a second, which a process that exports nothing does without
+
+    for link in iterate_causes(error):
+        if isinstance(link, GuardOnDataDependentSymNode):
+            return not all(map(_UNBACKED.fullmatch, NAME.findall(str(getattr(link, "cond", "")))))
+        if isinstance(link, ConstraintViolationError) or (isinstance(link, UserError)
+                                                          and link.error_type == UserErrorType.CONSTRAINT_VIOLATION):
+            return True
+        if any(frame.f_code.co_filename in _SOLVERS for frame, _ in traceback.walk_tb(link.__traceback__)):
+            return True
+    return any(not _UNBACKED.fullmatch(name) for name in NAME.findall(str(error)))
