@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
@@ -37,11 +38,7 @@ def median(tensor: Tensor) -> Tensor:
 
 def median_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """Return the lower median along a dim and its index, or NaN and its first index if there is one."""
-    if tensor.dim() == 0:
-        return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
-    values, places = torch.sort(tensor, stable=True, dim=dim)
-    place = _find_median(values, dim)
-    return _drop_dim(values.gather(dim, place), dim, keepdim), _drop_dim(places.gather(dim, place), dim, keepdim)
+    return _select_sorted(tensor, dim, keepdim, _find_median)
 
 
 def nanmedian(tensor: Tensor) -> Tensor:
@@ -52,10 +49,15 @@ def nanmedian(tensor: Tensor) -> Tensor:
 
 def nanmedian_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """Return the lower median along a dim of the elements that are not NaN, and its index."""
+    return _select_sorted(tensor, dim, keepdim, _find_nanmedian)
+
+
+def _select_sorted(tensor: Tensor, dim: int, keepdim: bool, find: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return one element along a dim, and its index. find: returns its position among the sorted elements, with `dim` kept at size 1."""
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
-    place = _find_nanmedian(values, dim)
+    place = find(values, dim)
     return _drop_dim(values.gather(dim, place), dim, keepdim), _drop_dim(places.gather(dim, place), dim, keepdim)
 
 

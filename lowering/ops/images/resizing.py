@@ -14,6 +14,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from lowering.ops.images import byte_resizing
+from lowering.ops.images.cubic import weigh_far, weigh_near
 
 Tensor: TypeAlias = torch.Tensor
 Scale: TypeAlias = float | torch.SymFloat | None  # as the user passed it; None: the quotient of the sizes
@@ -174,14 +175,8 @@ def _cubic_taps(source: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return the indices and weights of Keys' kernel with a = -0.75, as in OpenCV."""
     low, a = source.floor(), -0.75
     t, first = source - low, low.to(torch.int64) - 1
-
-    def near(x: Tensor) -> Tensor:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
-
-    def far(x: Tensor) -> Tensor:
-        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-
-    return [(first, far(t + 1)), (first + 1, near(t)), (first + 2, near(1 - t)), (first + 3, far(2 - t))]
+    return [(first, weigh_far(t + 1, a)), (first + 1, weigh_near(t, a)),
+            (first + 2, weigh_near(1 - t, a)), (first + 3, weigh_far(2 - t, a))]
 
 
 def _triangle(distance: Tensor) -> Tensor:
@@ -191,7 +186,7 @@ def _triangle(distance: Tensor) -> Tensor:
 def _cubic(distance: Tensor) -> Tensor:
     """Return Keys' kernel with a = -0.5, as in Pillow."""
     x, a = distance.abs(), -0.5
-    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
+    near, far = weigh_near(x, a), (((x - 5) * x + 8) * x - 4) * a  # eager factors `a` out here, which rounds differently
     return torch.where(x < 1, near, torch.where(x < 2, far, 0))
 
 

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from lowering.ops.images.cubic import weigh_far, weigh_near
+
 Tensor: TypeAlias = torch.Tensor
 
 BILINEAR, NEAREST, BICUBIC = 0, 1, 2
@@ -87,11 +89,4 @@ def _cubic_taps(place: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return the four indices around a position along a dim, with their weights (Keys' kernel with a = -0.75)."""
     low, a = place.floor(), -0.75
     t = place - low
-
-    def near(x: Tensor) -> Tensor:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
-
-    def far(x: Tensor) -> Tensor:
-        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-
-    return [(low - 1, far(t + 1)), (low, near(t)), (low + 1, near(1 - t)), (low + 2, far(2 - t))]
+    return [(low - 1, weigh_far(t + 1, a)), (low, weigh_near(t, a)), (low + 1, weigh_near(1 - t, a)), (low + 2, weigh_far(2 - t, a))]
