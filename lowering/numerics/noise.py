@@ -9,6 +9,18 @@ _MIX_32 = (-2048144789, -1028477387)  # odd, as MurmurHash3 ends
 _LOOKED_AT = 256  # elements that mostly show that some are no whole numbers
 
 
+class Noise:
+    """A stream of noise: each tensor that is drawn has other numbers."""
+
+    def __init__(self, seed: int) -> None:
+        self._calls = seed << 32
+
+    def draw(self, like: torch.Tensor) -> torch.Tensor:
+        """Return numbers in [-1, 1) for the elements of a tensor, see `draw`."""
+        self._calls += 1
+        return draw(like, self._calls)
+
+
 def draw(value: torch.Tensor, call: int) -> torch.Tensor:
     """Return numbers in [-1, 1) for the elements of a tensor of 4 or 8-byte floats, in its dtype; complex numbers count by real parts."""
     real = (value.real if value.is_complex() else value).contiguous()

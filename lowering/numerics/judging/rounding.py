@@ -45,7 +45,7 @@ class Erring(Watching):
 
     def __init__(self, dtype: torch.dtype, seed: int, steps: float = 1.0) -> None:
         super().__init__()
-        self.dtype, self.step, self.calls = dtype, steps * torch.finfo(dtype).eps, seed << 32
+        self.dtype, self.step, self._noise = dtype, steps * torch.finfo(dtype).eps, noise.Noise(seed)
 
     def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         exact = op(*args, **kwargs)
@@ -57,11 +57,11 @@ class Erring(Watching):
             return exact
         share, name = _share(terms), op.overloadpacket.__name__
         if name in _SAMPLERS:
-            args = (args[0], args[1] + self.step * self._draw_noise(args[1]), *args[2:])
+            args = (args[0], args[1] + self.step * self._noise.draw(args[1]), *args[2:])
         off = op(*tree_map(self._off(share), tuple(args)), **tree_map(self._off(share), dict(kwargs)))
         results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
         if name in _LOGARITHMS:
-            shifted = [value + share * self.step * self._draw_noise(value) for value in shifted]
+            shifted = [value + share * self.step * self._noise.draw(value) for value in shifted]
         if name in _CENTRED and _is_wide(shifted[0]):
             shifted = [self._shift_means(shifted[0], _CENTRED[name]), *shifted[1:]]
         if name == "convolution_backward":
@@ -81,18 +81,14 @@ class Erring(Watching):
 
     def _off(self, share: float) -> Callable[[Any], Any]:
         def shift(value: Any) -> Any:
-            return value * (1 + share * self.step * self._draw_noise(value)) if _is_wide(value) else value
+            return value * (1 + share * self.step * self._noise.draw(value)) if _is_wide(value) else value
 
         return shift
 
     def _shift_means(self, gradient: torch.Tensor, kept: Sequence[int]) -> torch.Tensor:
         """Return a gradient off by what the sums of its elements over all dims but those that are `kept` err by."""
         size = gradient.abs().mean([dim for dim in range(gradient.dim()) if dim not in kept], keepdim=True)
-        return gradient + _MEANS * _share(gradient.numel() / max(1, size.numel())) * self.step * self._draw_noise(size) * size
-
-    def _draw_noise(self, value: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return noise.draw(value, self.calls)
+        return gradient + _MEANS * _share(gradient.numel() / max(1, size.numel())) * self.step * self._noise.draw(size) * size
 
     def _round_result(self, exact: Any, off: Any, is_sum: bool) -> Any:
         if not _is_wide(exact):
@@ -101,7 +97,7 @@ class Erring(Watching):
             held = torch.zeros_like(exact, dtype=torch.bool)
         else:
             held = exact == (exact.round() if self.dtype is torch.float64 else exact.to(_narrow(exact, self.dtype)).to(exact.dtype))
-        return torch.where(held | ~torch.isfinite(off), exact, off * (1 + self.step * self._draw_noise(off)))
+        return torch.where(held | ~torch.isfinite(off), exact, off * (1 + self.step * self._noise.draw(off)))
 
 
 def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tensor], dtype: torch.dtype, seed: int,

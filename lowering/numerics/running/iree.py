@@ -17,6 +17,7 @@ from lowering import types
 from lowering.errors import Problem, StageFailed
 from lowering.ir import composites, mlir
 from lowering.numerics.running import reference_interpreter
+from lowering.numerics.running.held import Held
 
 INSTALL = "pip install 'shapeline[iree]'"
 
@@ -57,7 +58,7 @@ class Iree:
             cause = lines[0].partition("error: ")[2].partition(" loc(")[0] if lines else "the compiler ended without a diagnostic"
             raise StageFailed(Problem(self._place, cause), str(error)) from None
         self._function, self._device = self._load()
-        self._held: dict[int, tuple[torch.Tensor, Any]] = {}
+        self._held = Held()
 
     def _load(self) -> tuple[Any, Any]:
         from iree import runtime
@@ -69,15 +70,11 @@ class Iree:
 
     def hold(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Put weights on the device for good."""
-        for tensor in weights.values():
-            if id(tensor) not in self._held:
-                self._held[id(tensor)] = (tensor, self._put(tensor))
+        self._held.hold(weights.values(), self._put)
 
     def run(self, arguments: Sequence[torch.Tensor | int]) -> tuple[torch.Tensor, ...]:
         """Return the results at the arguments' shapes. Raises StageFailed if IREE fails at run time."""
-        given = [argument if isinstance(argument, int) else self._held[id(argument)][1] if id(argument) in self._held
-                 else self._put(argument)
-                 for argument in arguments]
+        given = [argument if isinstance(argument, int) else self._held.take(argument, self._put) for argument in arguments]
         try:
             results = self._function(*given)
         except (RuntimeError, ValueError) as error:

@@ -15,6 +15,7 @@ import torch
 from lowering import types
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
 from lowering.ir import composites, expansion, mlir, products
+from lowering.numerics.running.held import Held
 
 Shaped = tuple[torch.dtype, tuple[int, ...]]
 
@@ -42,13 +43,11 @@ class ReferenceInterpreter:
     def __init__(self, module: Any, limit: int | None = None) -> None:
         self._module, self._limit = module, limit
         self._static: dict[Any, Any] = {}
-        self._held: dict[int, tuple[torch.Tensor, Any]] = {}
+        self._held = Held()
 
     def hold(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Convert weights to MLIR's attributes, for every later run."""
-        for tensor in weights.values():
-            if id(tensor) not in self._held:
-                self._held[id(tensor)] = (tensor, self._to_attribute(tensor))
+        self._held.hold(weights.values(), self._to_attribute)
 
     def run(self, arguments: Sequence[torch.Tensor], values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
         """Compute the results on `arguments`. values: of 0-d arguments that sizes depend on, by position.
@@ -62,7 +61,7 @@ class ReferenceInterpreter:
             self._static = {key: self._refine(key[0], values)}
         module, dtypes = self._static[key]
         with module.context, mlir.collect_diagnostics(module.context, PLACE):
-            given = [self._held[id(tensor)][1] if id(tensor) in self._held else self._to_attribute(tensor) for tensor in arguments]
+            given = [self._held.take(tensor, self._to_attribute) for tensor in arguments]
             computed = _stablehlo.eval_module(module, given)
         return tuple(_to_tensor(value, dtype) for value, dtype in zip(computed, dtypes, strict=True))
 

@@ -18,6 +18,7 @@ from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
 from lowering.numerics.running import compilation
 from lowering.numerics.running.compilation import Plan
+from lowering.numerics.running.held import Held
 from lowering.numerics.running.shape_refinement import context, refine
 from lowering.store import executables
 from lowering.store.sealed import Sealed
@@ -59,7 +60,7 @@ class Xla:
     options: Mapping[str, Any] = field(default_factory=dict)
     is_quick: bool = False
     may_lose_nan: bool = False
-    _held: dict[int, tuple[torch.Tensor, Any]] = field(default_factory=dict)
+    _held: Held = field(default_factory=Held)
     _compiled: dict[Any, Any] = field(default_factory=dict)
     _refined: dict[Any, bytes] = field(default_factory=dict)
     _planned: dict[Any, Plan] = field(default_factory=dict)
@@ -70,9 +71,7 @@ class Xla:
 
     def hold(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Put weights on the device for good; every later `run` uses them from there."""
-        for tensor in weights.values():
-            if id(tensor) not in self._held:
-                self._held[id(tensor)] = (tensor, self._put(tensor))
+        self._held.hold(weights.values(), self._put)
 
     def run(self, module: str | bytes, arguments: Sequence[torch.Tensor],
             values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
@@ -193,11 +192,7 @@ class Xla:
 
     def _take(self, tensor: torch.Tensor) -> Any:
         """Return a tensor on the device: the one that `hold` put there, again if an executable took its memory, or a new one."""
-        if id(tensor) not in self._held:
-            return self._put(tensor)
-        if self._held[id(tensor)][1].is_deleted():
-            self._held[id(tensor)] = (tensor, self._put(tensor))
-        return self._held[id(tensor)][1]
+        return self._held.take(tensor, self._put, is_lost=lambda array: array.is_deleted())
 
     def _put(self, tensor: torch.Tensor) -> Any:
         """Put a tensor on the device, as jax.device_put does after its checks, which take longer than a small model runs."""

@@ -174,7 +174,7 @@ def test_a_quick_compilation_loops_and_branches_as_written(tmp_path: Path, monke
 def test_held_weights_share_their_memory_with_the_device() -> None:
     device, weight = xla.Xla("cpu"), torch.randn(64, 64)
     device.hold({"w": weight})
-    (_, held) = device._held[id(weight)]
+    held = device._held.take(weight, pytest.fail)
     assert held.unsafe_buffer_pointer() == weight.data_ptr()
 
 
