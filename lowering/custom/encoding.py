@@ -59,7 +59,7 @@ def has_side_effect(schema: Any) -> bool:
     """
     packet = getattr(getattr(torch.ops, schema.name.partition("::")[0]), schema.name.partition("::")[2])
     tags = getattr(packet, schema.overload_name or "default").tags
-    is_silent = not schema.returns and not any(_is_written(formal) for formal in schema.arguments)
+    is_silent = not schema.returns and not any(formal.is_write for formal in schema.arguments)
     return is_silent or torch.Tag.nondeterministic_seeded in tags
 
 
@@ -75,17 +75,13 @@ def encode(schema: Any, operator: Any) -> Call:
             call.problems.append(Problem("", cause, f"pass it as a tensor, number or string; schema: {schema}"))
             continue
         call.arguments[formal.name] = ir.DictAttr.get({"position": builtin.make_integer(position), **entry})
-        if _is_written(formal):
+        if formal.is_write:
             call.written += range(first, len(call.operands))
     return call
 
 
 class Formless(Exception):
     """A value is neither a constant of a known type nor a tensor or number. The message describes it."""
-
-
-def _is_written(formal: Any) -> bool:
-    return formal.alias_info is not None and bool(formal.alias_info.is_write)
 
 
 def _encode_argument(call: Call, value: Any, type_: Any) -> dict[str, ir.Attribute]:

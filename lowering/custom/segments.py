@@ -46,7 +46,7 @@ def invoke(config: Any, operands: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         op = getattr(getattr(getattr(torch.ops, namespace), rest), overload or "default")
         for formal in op._schema.arguments:
             value = _decode(config["arguments"][formal.name], formal.real_type, operands)
-            if formal.alias_info is not None and formal.alias_info.is_write and value is not None:
+            if formal.is_write and value is not None:
                 value = [each.clone() for each in value] if isinstance(value, list) else value.clone()
                 written += value if isinstance(value, list) else [value]
             if formal.kwarg_only:

@@ -59,7 +59,7 @@ class _Ops(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         for position, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
+            if argument.is_write:
                 _refuse_narrow(args[position] if position < len(args) else (kwargs or {}).get(argument.name), func)
         return _call_widened(func, args, kwargs, _widen_dtype if func in _MOVING else _widen)
 

@@ -164,13 +164,13 @@ def drop_copies_to_self(module: GraphModule) -> None:
     """
     for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
         target, source = node.args[:2]
-        if isinstance(source, Node) and _returns_first(source.target) and source.args[0] is target:
+        if isinstance(source, Node) and _is_in_place(source.target) and source.args[0] is target:
             node.replace_all_uses_with(source)
             module.graph.erase_node(node)
 
 
-def _returns_first(op: Any) -> bool:
-    """Return whether an op writes in place to its first argument, and returns it."""
+def _is_in_place(op: Any) -> bool:
+    """Return whether an op writes to its first argument and returns it, as `add_` does, and not to an `out`."""
     return isinstance(op, torch._ops.OpOverload) and op._schema.name.endswith("_") and op._schema.arguments[0].is_write
 
 

@@ -253,7 +253,7 @@ def _find_effects(block: torch._C.Block) -> Iterator[Node]:
     """Yield the nodes of a block that have a side effect."""
     for node in block.nodes():
         schema = None if node.schema() == "(no schema)" else torch._C.parse_schema(node.schema())
-        writes = schema is not None and any(formal.alias_info is not None and formal.alias_info.is_write for formal in schema.arguments)
+        writes = schema is not None and any(formal.is_write for formal in schema.arguments)
         if writes or node.kind() in ("prim::SetAttr", "prim::RaiseException"):
             yield node
         for inner in node.blocks():

@@ -244,7 +244,7 @@ def _find_written(node: Node) -> list[torch._C.Value]:
     """
     written = []
     for formal, value in zip(torch._C.parse_schema(node.schema()).arguments, inputs(node), strict=True):
-        if formal.alias_info is not None and formal.alias_info.is_write and value.type().kind() != "NoneType":
+        if formal.is_write and value.type().kind() != "NoneType":
             written += inputs(value.node()) if value.node().kind() == "prim::ListConstruct" else [value]
     for value in written:
         if value.node().kind() != "aten::clone":

@@ -64,10 +64,9 @@ def convert_mutating_op(builder: Builder, node: Node) -> list[Any]:
     written: list[Any] = []
     for formal in op._schema.arguments:
         given = node.kwargs.get(formal.name, formal.default_value)
-        is_written = formal.alias_info is not None and formal.alias_info.is_write
-        if not is_written or given is None:
+        if not formal.is_write or given is None:
             arguments.append(builder.argument(given, formal.type))
-            written += [None] if is_written else []
+            written += [None] if formal.is_write else []
         elif isinstance(given, list | tuple):
             copies = [_copy(builder, node, each) for each in given]
             arguments.append(builder.insert_list(copies, formal.type.getElementType()))

@@ -96,7 +96,7 @@ class _Match:
             return False
         formals = node.target._schema.arguments
         given = {**dict(zip((formal.name for formal in formals), node.args, strict=False)), **node.kwargs}
-        written = [given.get(formal.name) for formal in formals if formal.alias_info is not None and formal.alias_info.is_write]
+        written = [given.get(formal.name) for formal in formals if formal.is_write]
         values = [leaf.meta["val"] for leaf in pytree.tree_leaves(written) if isinstance(leaf, Node)]
         return any(memory in self.memory for memory in _list_memory(values))
 

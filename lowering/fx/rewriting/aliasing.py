@@ -46,11 +46,7 @@ def hide_aliasing(captured: ExportedProgram) -> Iterator[list[ExportedProgram]]:
 def returns_written_argument(target: Any) -> bool:
     """Return whether a target is an op outside ATen that returns an argument it writes."""
     is_custom = isinstance(target, torch._ops.OpOverload) and target.namespace not in ("aten", "prim", "prims")
-    return is_custom and any(_writes(result) for result in target._schema.returns)
-
-
-def _writes(value: Any) -> bool:
-    return value.alias_info is not None and bool(value.alias_info.is_write)
+    return is_custom and any(result.is_write for result in target._schema.returns)
 
 
 def _hide(node: Node) -> None:
@@ -58,11 +54,11 @@ def _hide(node: Node) -> None:
     op: Any = node.target
     with node.graph.inserting_before(node):
         made = node.graph.call_function(_get_stand_in(op), node.args, node.kwargs)
-    others = [place for place, result in enumerate(op._schema.returns) if not _writes(result)]
+    others = [place for place, result in enumerate(op._schema.returns) if not result.is_write]
     values = node.meta["val"] if len(op._schema.returns) > 1 else (node.meta["val"],)
     kept = [values[place] for place in others]
     made.meta = {**node.meta, "val": kept[0] if len(kept) == 1 else tuple(kept) or None}
-    written = {place: _find_argument(node, result) for place, result in enumerate(op._schema.returns) if _writes(result)}
+    written = {place: _find_argument(node, result) for place, result in enumerate(op._schema.returns) if result.is_write}
     if len(op._schema.returns) == 1:
         node.replace_all_uses_with(written[0])
     for user in list(node.users):  # every user of several results is a getitem
@@ -92,7 +88,7 @@ def _get_stand_in(op: torch._ops.OpOverload) -> torch._ops.OpOverload:
         schema = op._schema
         name = "__".join(part for part in (*schema.name.split("::"), schema.overload_name) if part)
         taken = str(schema).partition("(")[2].rpartition(") -> ")[0]
-        others = [place for place, result in enumerate(schema.returns) if not _writes(result)]
+        others = [place for place, result in enumerate(schema.returns) if not result.is_write]
         _LIBRARY.define(f"{name}({taken}) -> ({', '.join(str(schema.returns[place].type) for place in others)})")
 
         def run(*arguments: Any, **named: Any) -> Any:
@@ -111,13 +107,13 @@ def _reveal(node: Node, op: torch._ops.OpOverload) -> None:
     The op's results are the values after writing; the copies follow them.
     """
     schema = op._schema
-    others = [place for place, result in enumerate(schema.returns) if not _writes(result)]
-    written = [formal.name for formal in schema.arguments if _writes(formal) and node.kwargs.get(formal.name) is not None]
+    others = [place for place, result in enumerate(schema.returns) if not result.is_write]
+    written = [formal.name for formal in schema.arguments if formal.is_write and node.kwargs.get(formal.name) is not None]
     values, first = list(node.meta["val"]), max(len(others), 1)
     copies = dict(zip(written, values[first:], strict=True))
-    sets = {str(formal.alias_info.before_set): formal.name for formal in schema.arguments if _writes(formal)}
+    sets = {str(formal.alias_info.before_set): formal.name for formal in schema.arguments if formal.is_write}
     kept = iter(values[: len(others)])
-    results = [copies[sets[str(result.alias_info.before_set)]] if _writes(result) else next(kept) for result in schema.returns]
+    results = [copies[sets[str(result.alias_info.before_set)]] if result.is_write else next(kept) for result in schema.returns]
     node.args = (op,)
     node.meta = {**node.meta, "val": (*results, *values[first:])}
     for user in list(node.users):

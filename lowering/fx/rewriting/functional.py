@@ -84,7 +84,7 @@ def views(target: Any) -> bool:
     if not isinstance(target, torch._ops.OpOverload):
         return True  # getitem of a list of views, or an unknown target
     name = target._schema.name
-    return any(result.alias_info is not None and not result.alias_info.is_write for result in target._schema.returns) or name in _MAY_VIEW
+    return any(result.alias_info is not None and not result.is_write for result in target._schema.returns) or name in _MAY_VIEW
 
 
 # Ops whose result may share memory with their argument, although their schemas do not say so.
