@@ -77,9 +77,9 @@ def _usable(name: str, dtype: str, trains: bool) -> Iterator[Sample]:
             if isinstance(module, torch.nn.modules.lazy.LazyModuleMixin):
                 module(*copied[0], **copied[1])  # its weights have shapes after a run
         for found in calls(name, dtype, module, called.args, called.kwargs):
-            told = ", ".join(filter(None, (_describe(made.args, made.kwargs), found.constants)))
+            described = ", ".join(filter(None, (_describe(made.args, made.kwargs), found.constants)))
             call = found.module.train(trains)
-            yield replace(found, constants=told, module=Trained(call, kind).train() if trains else call,
+            yield replace(found, constants=described, module=Trained(call, kind).train() if trains else call,
                           mode="training" if trains else "inference")
 
 

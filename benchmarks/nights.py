@@ -67,18 +67,18 @@ def invent(output: Path, jobs: Sequence[InventedJob], suite: str = "zoo", starte
            seconds: float | None = None) -> Path:
     """Write a finished run with its report below `output`/runs and return its folder."""
     run = begin(output, jobs, suite, started)
-    for told in jobs:
-        if told.outcome != "not_run":
-            leave(told, run.job_folder(f"{told.model}--{told.variant}"))
-    publish.write(run, sum(told.seconds for told in jobs) / 2 if seconds is None else seconds)
+    for job in jobs:
+        if job.outcome != "not_run":
+            leave(job, run.job_folder(f"{job.model}--{job.variant}"))
+    publish.write(run, sum(job.seconds for job in jobs) / 2 if seconds is None else seconds)
     return run.folder
 
 
 def begin(output: Path, jobs: Sequence[InventedJob], suite: str, started: datetime | None = None) -> record.Record:
     """Write the record of a run in which no job has run yet."""
     ladder = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
-    prepared = tuple(Job(_model(told), ladder, told.variant) for told in jobs)
-    expected = {f"{told.model}--{told.variant}": Expectation(told.expected) for told in jobs}
+    prepared = tuple(Job(_model(job), ladder, job.variant) for job in jobs)
+    expected = {f"{job.model}--{job.variant}": Expectation(job.expected) for job in jobs}
     begun = begin_run(Run(Plan(suite, output=output, overrides=(f"suite={suite}",), expected=expected), prepared))
     if started is None:
         return begun
@@ -91,60 +91,60 @@ def begin(output: Path, jobs: Sequence[InventedJob], suite: str, started: dateti
     return record.load(folder)
 
 
-def leave(told: InventedJob, folder: Path) -> None:
+def leave(job: InventedJob, folder: Path) -> None:
     """Write the files that the process of the job leaves in its folder."""
     named = random.randrange(1000)
-    stages, last = [], told.stage if told.stage in told.stages else ""
-    for number, name in enumerate(told.stages[: told.stages.index(last) + 1] if last else (), 1):
-        ended = told.outcome if name == last else "ok"
+    stages, last = [], job.stage if job.stage in job.stages else ""
+    for number, name in enumerate(job.stages[: job.stages.index(last) + 1] if last else (), 1):
+        ended = job.outcome if name == last else "ok"
         artifact = f"{number:02}-{name}{SUFFIX[name]}" if ended == "ok" and name in SUFFIX else None
         if artifact:
-            (folder / artifact).write_text(program(name, told, named))
+            (folder / artifact).write_text(program(name, job, named))
         stages.append(
             StageResult(
                 name,
                 ended,
-                round(told.seconds * SHARE[name], 6),
-                round(told.seconds * SHARE[name] * 0.9, 6),
-                int(told.peak * (0.52 + 0.08 * number)),
-                told.cache,
+                round(job.seconds * SHARE[name], 6),
+                round(job.seconds * SHARE[name] * 0.9, 6),
+                int(job.peak * (0.52 + 0.08 * number)),
+                job.cache,
                 artifact=artifact,
-                ops={f"{name}.dot": told.layers, f"{name}.add": told.layers * 3},
+                ops={f"{name}.dot": job.layers, f"{name}.add": job.layers * 3},
             )
         )
     problems = (
-        (Problem(f"{SOURCE}:12", told.problem or f"the {told.stage} stage says no", "look at the log"),) if told.outcome != "ok" else ()
+        (Problem(f"{SOURCE}:12", job.problem or f"the {job.stage} stage says no", "look at the log"),) if job.outcome != "ok" else ()
     )
-    (folder / LOG).write_text(f"{told.model}\nlowering\n{told.problem}\n", encoding="utf-8", errors="backslashreplace")
+    (folder / LOG).write_text(f"{job.model}\nlowering\n{job.problem}\n", encoding="utf-8", errors="backslashreplace")
     result = JobResult(
-        f"{told.model}--{told.variant}",
-        told.model,
-        told.variant,
-        told.outcome,
-        told.stage,
-        Expectation(told.expected),
-        told.seconds,
-        told.peak,
+        f"{job.model}--{job.variant}",
+        job.model,
+        job.variant,
+        job.outcome,
+        job.stage,
+        Expectation(job.expected),
+        job.seconds,
+        job.peak,
         "VmHWM",
         tuple(stages),
-        symbols(told).to_json() if stages else {},
-        tuple(Remark("noted", text, f"{SOURCE}:3", "export") for text in told.warnings),
-        _verify(told) if any(stage.name == "verify" for stage in stages) else {},
+        symbols(job).to_json() if stages else {},
+        tuple(Remark("noted", text, f"{SOURCE}:3", "export") for text in job.warnings),
+        _verify(job) if any(stage.name == "verify" for stage in stages) else {},
         problems,
     )
     result.save(folder)
 
 
-def program(stage: str, told: InventedJob, named: int) -> str:
+def program(stage: str, job: InventedJob, named: int) -> str:
     """Return a program of `layers` layers at one level.
 
     `named` is the number of its first value. MLIR picks such names, so passes may change them.
     """
-    extra = bool(told.changed) and told.stages.index(stage) >= told.stages.index(told.changed)
+    extra = bool(job.changed) and job.stages.index(stage) >= job.stages.index(job.changed)
     first = named if stage in (*PYTHON, "torchscript") else random.randrange(1000)
-    dim = str(told.batch) if told.static else {"export": "s77", "transform": "s77", "torchscript": "*"}.get(stage, "?")
+    dim = str(job.batch) if job.static else {"export": "s77", "transform": "s77", "torchscript": "*"}.get(stage, "?")
     lines, value = [], "x" if stage in (*PYTHON, "torchscript") else "%arg0"
-    for layer in range(told.layers + extra):
+    for layer in range(job.layers + extra):
         lines.append(_line(stage, first + layer, value, dim, layer))
         value = f"v{first + layer}" if stage in (*PYTHON, "torchscript") else f"%{first + layer}"
     if stage in PYTHON:
@@ -175,28 +175,28 @@ def _type(stage: str, dim: str) -> str:
     return f"!torch.vtensor<[{dim},16],f32>" if stage == "torch" else f"tensor<{dim}x16xf32>"
 
 
-def symbols(told: InventedJob) -> SymbolRecord:
+def symbols(job: InventedJob) -> SymbolRecord:
     """Return the symbol record of one dim `batch` of one input."""
     line = Line(SOURCE, 18, "forward", "def forward(self, x):")
     places = tuple(
-        Place(stage, "x" if stage == "export" else "%arg0", str(told.batch) if told.static else "?")
+        Place(stage, "x" if stage == "export" else "%arg0", str(job.batch) if job.static else "?")
         for stage in ("export", "torch", "stablehlo", "mhlo")
     )
-    span = Range(2, told.batch)
+    span = Range(2, job.batch)
     dim = Requested(
         "x[0]",
         "x",
         0,
         "batch",
-        Range(1, told.batch),
+        Range(1, job.batch),
         1,
         5,
-        None if told.static else "s77",
-        "specialized" if told.static else "dynamic",
+        None if job.static else "s77",
+        "specialized" if job.static else "dynamic",
         "batch",
-        told.batch if told.static else None,
+        job.batch if job.static else None,
         (),
-        "x.view(4, -1)" if told.static else "",
+        "x.view(4, -1)" if job.static else "",
         line,
         places,
     )
@@ -212,19 +212,19 @@ def symbols(told: InventedJob) -> SymbolRecord:
         (line,),
         span,
         span,
-        Range(1, told.batch),
+        Range(1, job.batch),
         (Change("created", span, "its birth", line),),
     )
-    return SymbolRecord(told.model, (dim,), (entry,))
+    return SymbolRecord(job.model, (dim,), (entry,))
 
 
-def _verify(told: InventedJob) -> dict[str, Any]:
+def _verify(job: InventedJob) -> dict[str, Any]:
     output = {
         "elements": 80,
         "max_abs": 1e-6,
         "max_rel": 2e-6,
         "wrong": None,
-        "detail": "3 of 80 differ" if told.outcome == "mismatch" else "",
+        "detail": "3 of 80 differ" if job.outcome == "mismatch" else "",
     }
     points = [
         {
@@ -234,15 +234,15 @@ def _verify(told: InventedJob) -> dict[str, Any]:
             "eager_seconds": 0.01,
             "levels": {level: {"seconds": 0.1, "failure": "", "outputs": {"out": output}} for level in ("torchscript", "mhlo")},
         }
-        for kind, size in (("lower", 1), ("upper", told.batch))
+        for kind, size in (("lower", 1), ("upper", job.batch))
     ]
     return {"points": points, "max_abs": 1e-6, "max_rel": 2e-6, "refused": ["batch=0"], "accepted": [], "blame": "", "budget": {}}
 
 
-def _model(told: InventedJob) -> Model:
+def _model(job: InventedJob) -> Model:
     return Model(
-        told.model,
-        {"_target_": "lowering.sources.mlp.MLP", **told.kwargs},
+        job.model,
+        {"_target_": "lowering.sources.mlp.MLP", **job.kwargs},
         {"x": Input("float32", ("batch", 16))},
-        {"batch": Symbol(1, told.batch)},
+        {"batch": Symbol(1, job.batch)},
     )

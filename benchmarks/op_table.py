@@ -39,12 +39,12 @@ def stages(trials: Sequence[Trial]) -> str:
 
 @dataclass(frozen=True)
 class Subject:
-    """The subject of a page. unit: of a row; trial: of a trial; told: the way in which each one was tried."""
+    """The subject of a page. unit: of a row; trial: of a trial; method: the way in which each one was tried."""
 
     title: str
     unit: str
     trial: str
-    told: tuple[str, ...]
+    method: tuple[str, ...]
 
 
 OPS = Subject("Ops with dynamic shapes, from PyTorch to MHLO", "op", "an op with a dtype", (
@@ -78,7 +78,7 @@ def page(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject = O
     parts = [
         f"# {subject.title}",
         "",
-        *subject.told,
+        *subject.method,
         "",
         *(f"- {name}: `{value}`" for name, value in facts.items()),
         "",

@@ -45,23 +45,23 @@ def jobs(count: int) -> list[InventedJob]:
     """Build families of 100 jobs over sizes and kinds. Every seventh job fails, in all possible ways."""
     found = []
     for number in range(count):
-        told = InventedJob(f"fam{number // 100}", f"batch{number % 100}-{'lazy' if number % 2 else 'core'}", seconds=1 + number % 37,
+        job = InventedJob(f"fam{number // 100}", f"batch{number % 100}-{'lazy' if number % 2 else 'core'}", seconds=1 + number % 37,
                            batch=8 + number % 100,
                     peak=(400 + 7 * (number % 90)) << 20, layers=30, kwargs={"kind": number % 2}, stages=STAGES,
                            stage=STAGES[-1])  # fmt: skip
         if number % 7 == 0:
             outcome = OUTCOMES[1 + number // 7 % (len(OUTCOMES) - 2)]
             stage = "start" if outcome == "infra" else STAGES[number // 7 % len(STAGES)]
-            told = replace(told, outcome=outcome, stage=stage, problem=f"no lowering of aten.op_{number % 40} in layer{number % 12}")
-        found.append(told)
+            job = replace(job, outcome=outcome, stage=stage, problem=f"no lowering of aten.op_{number % 40} in layer{number % 12}")
+        found.append(job)
     return found
 
 
 def measure_writing(output: Path, count: int) -> tuple[Path, dict[str, float]]:
     """Write the report of a run of `count` jobs and return its cost."""
-    told = jobs(count)
-    run = begin(output, told, "zoo")
-    for job in told:
+    invented = jobs(count)
+    run = begin(output, invented, "zoo")
+    for job in invented:
         leave(job, run.job_folder(f"{job.model}--{job.variant}"))
     began = time.perf_counter()
     for job in run.ids:  # in a real run, by the tasks, while the others still lower

@@ -58,8 +58,8 @@ def lower_run(run: Run) -> Path:
 
 def _lower_run(run: Run, stop: Stop) -> Path:
     began, local = time.monotonic(), run.plan.cluster.runner == "threads"
-    told = direct.find_server() if local and "prefect" not in sys.modules else None  # without Prefect, if its flow is not needed
-    if told is None:
+    found = direct.find_server() if local and "prefect" not in sys.modules else None  # without Prefect, if its flow is not needed
+    if found is None:
         server.check_home()
     begun = begin.begin(run)
     needed, here = schedule.estimate_needs(begun) if local else {}, slots.lay_out(run.plan.cluster)
@@ -73,12 +73,12 @@ def _lower_run(run: Run, stop: Stop) -> Path:
         with progress:
             only = _start_only(begun, held, here) if local and not all_held else None
             taken, lowered = [], []
-            if told and (all_held or only):
+            if found and (all_held or only):
                 with stop.listening():
                     taken = _take(begun, held, needed, here)
                     lowered = _join(begun, only) if only else []
-            if told and not begun.list_unfinished() and (taken or lowered):
-                lost, link = _tell(told, begun, taken, lowered)
+            if found and not begun.list_unfinished() and (taken or lowered):
+                lost, link = _tell(found, begun, taken, lowered)
             else:
                 managed.wait()
                 from flows import lower

@@ -80,7 +80,7 @@ def night(suite: str | None = None, select: str | None = None) -> State[Any]:
     settings = from_plain(Nightly, run.plan.config.get("nightly") or {})
     refused = [*post(text, folder, settings, read_webhook()), *track(folder, settings)]
     said = "; ".join([text.split("\n", 1)[0].lstrip("# "), *refused])
-    regressed = any(told["regression"] for told in _read_changes(folder).values())
+    regressed = any(change["regression"] for change in _read_changes(folder).values())
     return Failed(message=said) if regressed or not data["as_expected"] or refused else Completed(message=said)
 
 
@@ -110,14 +110,14 @@ def summarize(folder: Path) -> str:
     """Return a summary of a run in Markdown: totals, and the changes since the previous run and since the baseline."""
     data, found = files.read(folder / REPORT), _read_changes(folder)
     totals = ", ".join(f"{count} {outcome}" for outcome, count in data["outcomes"].items())
-    regressed = any(told["regression"] for told in found.values())
+    regressed = any(change["regression"] for change in found.values())
     verdict = "regressions" if regressed else "as expected" if data["as_expected"] else "not as expected"
     place = f"{mirror.find_url(folder) or folder}/report.html"
     lines = [f"# {escape_line(data['suite'])}: {verdict}: {totals}", "", f"Run {make_code(data['run'])}, report: {make_code(place)}"]
-    for name, told in found.items():
+    for name, change in found.items():
         other = "previous run" if name == "previous" else "baseline"
-        lines += ["", f"## Since the {other} ({make_code(told['old']['run'])})", "", told["summary"], ""]
-        kinds = [kind for kind in told["kinds"] if kind["rows"]]
+        lines += ["", f"## Since the {other} ({make_code(change['old']['run'])})", "", change["summary"], ""]
+        kinds = [kind for kind in change["kinds"] if kind["rows"]]
         for kind in kinds:
             title = f"{kind['title']}: {len(kind['rows'])}"
             lines.append(f"- {f'**{title}**' if kind['bad'] else title} ({_list_names(kind['rows'])})")

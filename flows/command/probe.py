@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     planned, job = _find_job(name, collect_overrides(options))
     declared = _find_symbol(job, options.symbol)
     folder = planned.output / "probes" / make_folder_name(f"{job_id(job)}-{options.symbol}")
-    told = [] if options.json else [f"{job_id(job)}: {options.symbol} {declared}"]
-    print(*told, sep="\n", end="\n" if told else "")
+    lines = [] if options.json else [f"{job_id(job)}: {options.symbol} {declared}"]
+    print(*lines, sep="\n", end="\n" if lines else "")
     attempt = _make_attempt(planned, job, options.symbol, folder, quiet=options.json)
     found = probe(attempt, declared, options.limit or declared.max or LIMIT)
     data = to_json(job_id(job), options.symbol, found)

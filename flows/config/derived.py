@@ -117,8 +117,8 @@ def _is_used(symbol: str, text: str) -> bool:
 def _make_key(arguments: Mapping[str, Any]) -> str:
     """Return the key of a factory: its arguments, the version of transformers, and the code that derives entries."""
     code = hashlib.sha256(b"".join(path.read_bytes() for path in _CODE)).hexdigest()
-    told = json.dumps([arguments, metadata.version("transformers"), code], sort_keys=True, default=str)
-    return hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    content = json.dumps([arguments, metadata.version("transformers"), code], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -33,8 +33,8 @@ def job_id(job: Mapping[str, Any]) -> str:
 
 def compute_digest(job: Mapping[str, Any]) -> str:
     """Return a digest of a job's plain data that does not depend on the variant's name or on the way the job was requested."""
-    told = {key: value for key, value in job.items() if key != "variant"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "backslashreplace")).hexdigest()
+    fields = {key: value for key, value in job.items() if key != "variant"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def join_model_name(override: Override, models: Collection[str]) -> Override:

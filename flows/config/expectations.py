@@ -124,5 +124,5 @@ def _find_duplicates(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
 def to_data(expectation: Expectation) -> Any:
     """Return the entry of an expectation as plain data: the bare outcome if it has no stage and reason."""
     said = (("outcome", expectation.outcome), ("stage", expectation.stage), ("reason", expectation.reason))
-    told = {key: value for key, value in said if value}
-    return expectation.outcome if len(told) == 1 else told
+    fields = {key: value for key, value in said if value}
+    return expectation.outcome if len(fields) == 1 else fields

@@ -58,9 +58,9 @@ def record(server: str, run: Record, batches: Sequence[Sequence[JobResult]], low
 
     def take(number: int) -> dict[str, str]:
         """Record a batch, and return the page of each of its jobs."""
-        text, told = pages.render_taken(batches[number])
-        task = make_task("take-direct", f"from the store ({number + 1})", {**COMPLETED, "message": told})
-        page = make("markdown", pages.make_key("taken", suite, str(number + 1)), text, told, task)
+        text, summary = pages.render_taken(batches[number])
+        task = make_task("take-direct", f"from the store ({number + 1})", {**COMPLETED, "message": summary})
+        page = make("markdown", pages.make_key("taken", suite, str(number + 1)), text, summary, task)
         return {pages.make_key("job", result.id): page for result in batches[number]}
 
     def lower(result: JobResult) -> dict[str, str]:

@@ -101,18 +101,18 @@ def _compare_outcome(found: Changes, name: str, old: Job, new: Job, past: Sequen
     good = _is_as_expected(new)
     was_good = _is_as_expected(old) if old["outcome"] not in UNJUDGED else judged[-1] if judged else None
     flaky = sum(one != other for one, other in pairwise(judged)) >= FLIPS
-    told: dict[str, str] = {"was": _format_end(old), "now": _format_end(new), "note": "" if good else _format_cause(new)}
+    cells: dict[str, str] = {"was": _format_end(old), "now": _format_end(new), "note": "" if good else _format_cause(new)}
     if was_good is None:
         if not good:
-            found.add("new", name, what="first result", **told)
+            found.add("new", name, what="first result", **cells)
     elif was_good != good:
-        found.add("flaky" if flaky else "fixed" if good else "new_failures", name, **told)
+        found.add("flaky" if flaky else "fixed" if good else "new_failures", name, **cells)
     elif not good and old["outcome"] not in UNJUDGED:
         ran_old, ran_new = len(old["stages"]), len(new["stages"])
         if (old["outcome"], old["stage"]) == (new["outcome"], new["stage"]):
-            found.add("still_failing", name, **told)
+            found.add("still_failing", name, **cells)
         else:
-            found.add("earlier_stage" if ran_new < ran_old else "other_failure", name, **told)
+            found.add("earlier_stage" if ran_new < ran_old else "other_failure", name, **cells)
 
 
 def _compare_dims(found: Changes, name: str, old: Job, new: Job) -> None:

@@ -77,7 +77,7 @@ def _compare_with_others(run: Record, runs: Path, data: Mapping[str, Any]) -> di
         with database.open_database(runs) as known:
             found = compare_run(runs, run.folder.name, known)
             context = {
-                **{name: told.to_json() for name, told in found.items()},
+                **{name: change.to_json() for name, change in found.items()},
                 "first_seen": database.find_first_seen(known, data["suite"]),
                 "trend": database.read_trend(known, data["suite"], SHOWN, data["started"]),
             }
@@ -86,7 +86,7 @@ def _compare_with_others(run: Record, runs: Path, data: Mapping[str, Any]) -> di
         raise InfraError(
             Problem(str(runs / database.DATABASE), f"the history of runs cannot be written: {error}", "remove the file, or free disk space")
         ) from error
-    files.write(run.folder / CHANGES, {name: told.to_json() for name, told in found.items()})
+    files.write(run.folder / CHANGES, {name: change.to_json() for name, change in found.items()})
     return context
 
 
@@ -105,10 +105,10 @@ def compare_run(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Ch
 def read_baselines(runs: Path) -> dict[str, str]:
     """Return the pinned baseline run of each suite."""
     try:
-        told = files.read(runs / BASELINES)
+        kept = files.read(runs / BASELINES)
     except (OSError, ValueError):
         return {}
-    found = {str(suite): str(run) for suite, run in told.items()} if isinstance(told, Mapping) else {}
+    found = {str(suite): str(run) for suite, run in kept.items()} if isinstance(kept, Mapping) else {}
     for suite, run in found.items():
         if "/" in run:
             fix = "pin a run again, or remove the file"

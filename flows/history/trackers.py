@@ -139,10 +139,10 @@ class WebhookTracker:
         if action.ref:
             return action.ref  # whatever the answer is: many webhooks only say `ok`
         try:
-            told = json.loads(answer)
+            reply = json.loads(answer)
         except ValueError:
-            told = None
-        name = told.get("ticket") if isinstance(told, dict) else None
+            reply = None
+        name = reply.get("ticket") if isinstance(reply, dict) else None
         return _name_ticket(action, str(name or ""), 'the webhook named no ticket: it must answer {"ticket": NAME}')
 
 

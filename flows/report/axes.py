@@ -20,8 +20,8 @@ def read(run: Record) -> dict[str, Values]:
     families: dict[str, dict[str, Values]] = {}
     for job in run.data["jobs"]:
         try:
-            told = files.read(run.job_folder(job["id"]) / JOB)
-            flat = dict(_flatten({"stages": told["stages"], **told["model"]}))
+            content = files.read(run.job_folder(job["id"]) / JOB)
+            flat = dict(_flatten({"stages": content["stages"], **content["model"]}))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # the job was never prepared, or its record is damaged
         families.setdefault(job["model"], {})[job["id"]] = flat

@@ -49,9 +49,9 @@ def describe_files(folder: Path) -> list[LevelFile]:
     record, manifest = folder / LEVELS, folder / MANIFEST
     try:
         if record.stat().st_mtime_ns >= manifest.stat().st_mtime_ns:
-            told = files.read(record)
-            if not find_misfit(tuple[LevelFile, ...], told):
-                return list(from_plain(tuple[LevelFile, ...], told))
+            rows = files.read(record)
+            if not find_misfit(tuple[LevelFile, ...], rows):
+                return list(from_plain(tuple[LevelFile, ...], rows))
     except (OSError, ValueError):
         pass  # missing, older than the job's result, or of another version: rebuild it
     found = [_measure(path) for path in list_files(folder)]

@@ -161,9 +161,9 @@ def describe_cause(result: JobResult, limit: int = 160) -> str:
     return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"
 
 
-def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of report.md. told: the data of report.json."""
-    seconds = told["seconds"]
+def render_markdown(run: Record, results: Sequence[JobResult], report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of report.md. report: the data of report.json."""
+    seconds = report["seconds"]
     data = run.data
     yield f"# {escape_line(data['suite'])}: {summarize(results)}"
     yield ""
@@ -171,20 +171,20 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     yield f"Run {make_code(data['run'])}, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
     yield ""
     yield from table(rows(results))
-    yield from verdicts.render_lines(run, results, told["flaky"])
-    yield from by_axis.render_lines(told["by_axis"])
+    yield from verdicts.render_lines(run, results, report["flaky"])
+    yield from by_axis.render_lines(report["by_axis"])
     yield from consumers.render_lines(results)
     yield from quantization.render_lines(results)
     yield from buckets.render_lines(results)
-    yield from programs.render_lines([from_plain(Joining, one) for one in told["programs"]])
-    yield from blockers.render_lines([from_plain(Blocker, one) for one in told["blockers"]])
+    yield from programs.render_lines([from_plain(Joining, one) for one in report["programs"]])
+    yield from blockers.render_lines([from_plain(Blocker, one) for one in report["blockers"]])
     failed = find_unexpected(results)
     if failed:
         yield ""
         yield "## Not as expected"
         yield ""
         yield f"Run them again: {make_code(record.make_rerun_command(run, [result.id for result in failed]))}"
-        yield from clusters.render_lines(results, told["causes"])
+        yield from clusters.render_lines(results, report["causes"])
         for result in failed:
             yield ""
             yield from render_page(result, run.job_folder(result.id).relative_to(run.folder).as_posix(), "###")
@@ -202,7 +202,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     gpus = escape_line(", ".join(machine["gpus"]) or "none")
     yield f"- {escape_item(machine['cpu'])}, {pluralize(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {gpus}"
     yield f"- Python {escape_line(environment['python'])}, {escape_line(versions)}"
-    for name, own in told["environments"].items():
+    for name, own in report["environments"].items():
         said = escape_line(", ".join(f"{package} {version}" for package, version in (own["installed"] or {}).items()))
         none = "no package of its own" if own["installed"] is not None else "not installed here"
         yield f"- environment {make_code(name)}: {said or none}"

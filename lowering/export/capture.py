@@ -75,9 +75,9 @@ def capture(
     for name in module.forgotten if isinstance(module, Interpreted) else ():
         note("attribute_forgotten", "forward assigns to it, but each call starts with its value in the file", f"attribute '{name}'")
     for warning in found.warnings:
-        note(warning.code, warning.told, warning.place)
-    if told := policy.describe(tried):
-        note("export_policy", told, f"models.{model.name}")
+        note(warning.code, warning.text, warning.place)
+    if words := policy.describe(tried):
+        note("export_policy", words, f"models.{model.name}")
     note.file(".trace.log", files.encode(trace.render(best.log)))
     if best.unfinished:
         note.file(".unfinished.py", files.encode(best.unfinished + "\n"))

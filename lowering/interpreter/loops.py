@@ -133,8 +133,8 @@ class Loop:
             fix = "append tensors; split a list of tuples into several lists"
             return [self._problem(self._node, "appends a value that is not a tensor to a list", fix)]
         if not all(carry.are_alike(row, rows[0]) for row in rows):
-            told = " and ".join(map(carry.describe, rows))
-            return [self._problem(self._node, f"appends tensors of different shapes to a list: {told}", "append them to separate lists")]
+            tensors = " and ".join(map(carry.describe, rows))
+            return [self._problem(self._node, f"appends tensors of different shapes to a list: {tensors}", "append them to separate lists")]
         return []
 
     def _probe(self, index: int, plan: Plan) -> Any:

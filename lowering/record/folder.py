@@ -95,10 +95,10 @@ def describe_library(library: Any) -> str:
     """Describe an op library of a model, as JSON or as a `Library`, in a message: a shared library, a module, or a build with its flags."""
     if isinstance(library, str):
         return f"the library {library}"
-    told = library if isinstance(library, Mapping) else to_plain(library)
-    if told.get("module"):
-        return f"the module {told['module']}"
-    sources, flags = (list(map(str, told.get(key) or ())) for key in ("sources", "flags"))
+    fields = library if isinstance(library, Mapping) else to_plain(library)
+    if fields.get("module"):
+        return f"the module {fields['module']}"
+    sources, flags = (list(map(str, fields.get(key) or ())) for key in ("sources", "flags"))
     return f"the C++ compiler on {', '.join(sources)} with the flags {' '.join(flags)!r}"
 
 

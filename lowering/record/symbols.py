@@ -31,7 +31,7 @@ def add_levels(symbols: Any, inputs: Mapping[str, Mapping[str, Any]]) -> tuple[A
     lost = {dim.id: stages[dim.lost_at] for dim in found.requested if dim.lost_at}
     lowest = list(inputs)[-1]
     new = [warned for warned in found.warnings if warned not in record.warnings]
-    return found.to_json(), [Remark(warned.code, warned.told, warned.place, lost.get(warned.place, lowest)) for warned in new]
+    return found.to_json(), [Remark(warned.code, warned.text, warned.place, lost.get(warned.place, lowest)) for warned in new]
 
 
 def list_refusals(symbols: Any, inputs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:

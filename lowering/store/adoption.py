@@ -39,8 +39,8 @@ def list_unsigned(store: Store) -> list[Unsigned]:
     for entry, _ in store.entries():
         content = store.read_sound(entry.key)
         if content is not None and not signing.is_accepted(content, ENTRY, content["sha256"]):
-            told = (str(content["data"].get(name, "")) for name in ("job", "stage", "maker"))
-            found.append(Unsigned(entry.folder / ENTRY, content, (ENTRY,), *told))
+            fields = (str(content["data"].get(name, "")) for name in ("job", "stage", "maker"))
+            found.append(Unsigned(entry.folder / ENTRY, content, (ENTRY,), *fields))
     return found + [Unsigned(path, content, kind) for path, content, kind in store.notes.list_unsigned()]
 
 

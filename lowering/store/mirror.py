@@ -84,8 +84,8 @@ def list_files(folder: Path) -> dict[str, Listed]:
             found = system.find(twin.path, detail=True)
         except FileNotFoundError:
             return {}
-        listed = {str(name).removeprefix(twin.path).lstrip("/"): Listed(int(told["size"]), _read_upload_time(system, name, told))
-                  for name, told in found.items()}
+        listed = {str(name).removeprefix(twin.path).lstrip("/"): Listed(int(details["size"]), _read_upload_time(system, name, details))
+                  for name, details in found.items()}
     for name in listed:
         trust.check_name(name, twin.url)
     return listed
@@ -99,11 +99,11 @@ def read_all(paths: Sequence[Path]) -> dict[Path, bytes]:
     first = _find_counterpart(paths[0])
     assert first is not None
     with _convert_errors(first.url), first.open_system() as system:
-        told = system.cat(list(twins), on_error="return")
-        missing = [error for error in told.values() if isinstance(error, Exception) and not isinstance(error, FileNotFoundError)]
+        contents = system.cat(list(twins), on_error="return")
+        missing = [error for error in contents.values() if isinstance(error, Exception) and not isinstance(error, FileNotFoundError)]
         if missing:
             raise missing[0]
-        return {twins[name]: content for name, content in told.items() if isinstance(content, bytes)}
+        return {twins[name]: content for name, content in contents.items() if isinstance(content, bytes)}
 
 
 def read(path: Path) -> bytes | None:
@@ -169,9 +169,9 @@ class _Twin:
         yield fsspec.filesystem(self.url.partition("://")[0], use_listings_cache=False)  # other machines write there too
 
 
-def _read_upload_time(system: Any, name: str, told: Mapping[str, Any]) -> float:
+def _read_upload_time(system: Any, name: str, details: Mapping[str, Any]) -> float:
     """Return when a file was uploaded, in seconds since the epoch. Asks the file system if the listing does not contain it."""
-    found = next((told[key] for key in ("LastModified", "last_modified", "updated", "mtime", "modified") if told.get(key)), None)
+    found = next((details[key] for key in ("LastModified", "last_modified", "updated", "mtime", "modified") if details.get(key)), None)
     if isinstance(found, str):
         found = datetime.fromisoformat(found)
     if found is None:

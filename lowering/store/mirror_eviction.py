@@ -32,10 +32,10 @@ class There:
 
     def entries(self) -> Mapping[str, Held]:
         whole = {key: self._locate(key) / ENTRY for key, listed in self.folders.items() if ENTRY in listed}
-        told = mirror.read_all(list(whole.values()))
+        contents = mirror.read_all(list(whole.values()))
         return {key: Held(sum(listed.size for listed in self.folders[key].values()), self.folders[key][ENTRY].modified,
-                          _read_weights_digest(told[path]))
-                for key, path in whole.items() if path in told}
+                          _read_weights_digest(contents[path]))
+                for key, path in whole.items() if path in contents}
 
     def weights(self) -> Mapping[str, Held]:
         listed = mirror.list_files(self.store.weights)

@@ -134,12 +134,12 @@ def _narrow_graph(dumped: bytes, narrowing: Narrowing) -> bytes:
 
 def _narrow_events(said: list[Any], record: SymbolRecord, narrowed: SymbolRecord, stage: str) -> Iterator[dict[str, Any]]:
     """Iterate over what the stage emitted, with the record and its warnings replaced."""
-    own = {(warning.code, warning.told, warning.place) for warning in record.warnings}
+    own = {(warning.code, warning.text, warning.place) for warning in record.warnings}
     for event in said:
         if event["event"] == "report" and event["key"] == "symbols":
             yield {**event, "data": narrowed.to_json()}
             for warning in narrowed.warnings:
-                yield {"event": "warning", "code": warning.code, "message": warning.told, "place": warning.place, "stage": stage}
+                yield {"event": "warning", "code": warning.code, "message": warning.text, "place": warning.place, "stage": stage}
         elif event["event"] != "warning" or (event["code"], event["message"], event["place"]) not in own:
             yield dict(event)
 

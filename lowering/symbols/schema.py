@@ -194,7 +194,7 @@ class Warned:
     line: Line | None = None
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The message with the code line."""
         return f"{self.message} ({self.line})" if self.line and str(self.line) not in self.message else self.message
 

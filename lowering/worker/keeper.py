@@ -144,7 +144,7 @@ def _fork(listener: socket.socket, control: socket.socket, handles: Sequence[int
 
     with os.fdopen(os.dup(handles[0]), "rb") as file:
         file.seek(0)
-        told: Mapping[str, Any] = json.loads(file.read().decode("utf-8", "surrogateescape"))
+        request: Mapping[str, Any] = json.loads(file.read().decode("utf-8", "surrogateescape"))
     keeper = os.getpid()
     if (pid := os.fork()) != 0:
         return pid
@@ -157,9 +157,9 @@ def _fork(listener: socket.socket, control: socket.socket, handles: Sequence[int
         for one in handles:
             os.close(one)
         os.environ.clear()
-        os.environ.update({"PYTHONHASHSEED": "0", **told["environment"]})
-        os.umask(told["umask"])
-        os.chdir(told["folder"])
+        os.environ.update({"PYTHONHASHSEED": "0", **request["environment"]})
+        os.umask(request["umask"])
+        os.chdir(request["folder"])
         control.send(json.dumps({"pid": os.getpid()}).encode())
         forkserver.run(control, keeper, child.main)
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.nights import invent
-from tests.browser.told import EARLIER, MIXED
+from tests.browser.invented import EARLIER, MIXED
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

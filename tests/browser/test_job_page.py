@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.browser.conftest import Watched
-from tests.browser.told import GOOD
+from tests.browser.invented import GOOD
 
 
 def test_compare_two_levels_and_follow_a_symbol_a_line_and_a_value(watched: Watched, run: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.nights import InventedJob, invent
 from flows.__main__ import main
 from tests.browser.conftest import Watched
-from tests.browser.told import ENDED, HOSTILE, HOSTILE_JOBS, MARKUP, MIXED
+from tests.browser.invented import ENDED, HOSTILE, HOSTILE_JOBS, MARKUP, MIXED
 
 BAD = sum(job.outcome not in ("infra", "not_run") for job in ENDED) + len(HOSTILE_JOBS)
 

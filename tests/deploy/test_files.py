@@ -60,12 +60,12 @@ def test_the_commands_of_all_services_are_valid() -> None:
 
 
 def test_workers_may_start_child_processes_and_lost_jobs_are_left_to_the_flow() -> None:
-    told = {"DASK_DISTRIBUTED__WORKER__DAEMON": runners.DASK["distributed.worker.daemon"],
+    variables = {"DASK_DISTRIBUTED__WORKER__DAEMON": runners.DASK["distributed.worker.daemon"],
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": runners.DASK["distributed.scheduler.allowed-failures"]}
     (settings,) = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
     for declared in (COMPOSE["x-shapeline"]["environment"], settings):
-        assert {name: ast.literal_eval(declared[name]) for name in told} == told
-    assert all(f"{name}={value}" in (ROOT / "deploy/slurm/dask.sbatch").read_text(encoding="utf-8") for name, value in told.items())
+        assert {name: ast.literal_eval(declared[name]) for name in variables} == variables
+    assert all(f"{name}={value}" in (ROOT / "deploy/slurm/dask.sbatch").read_text(encoding="utf-8") for name, value in variables.items())
 
 
 def test_ports_are_published_on_this_machine_only_and_no_password_is_shipped() -> None:

@@ -17,8 +17,8 @@ def trials(tasks: Sequence[Task], seconds: float) -> list[Trial]:
     """What `sweep` gives of two workers; `seconds` is the deadline of one task."""
     asked = json.dumps({"tasks": [to_plain(task) for task in tasks], "seconds": seconds})
     root = Path(__file__).parents[2]
-    told = subprocess.run([sys.executable, "-m", __name__], cwd=root, input=asked, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return [from_plain(Trial, json.loads(line)) for line in told.splitlines()]
+    answer = subprocess.run([sys.executable, "-m", __name__], cwd=root, input=asked, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [from_plain(Trial, json.loads(line)) for line in answer.splitlines()]
 
 
 if __name__ == "__main__":

@@ -100,15 +100,15 @@ def _pick_between(symbol: Symbol, example: int) -> int | None:
 def _list_unequal(space: Space) -> Iterator[Breach]:
     """Return each dim of a symbol at another size than the first dim of that symbol, which tells its size."""
     shapes = inputs.compute_shapes(space.model, space.arguments(space.example))
-    told: set[str] = set()
+    seen: set[str] = set()
     for argument in space.signature.inputs:
         for position, dim in enumerate(argument.dims):
             symbols = sizes_at.symbols_in(dim)
             if len(symbols) != 1 or not symbols <= space.symbols.keys():
                 continue
             (name,) = symbols
-            if name not in told:
-                told.add(name)
+            if name not in seen:
+                seen.add(name)
                 continue
             other = _find_other(space, name)
             if other is None or (size := _evaluate(dim, {**space.example, name: other})) in (None, shapes[argument.name][position]):

@@ -35,8 +35,8 @@ class Attempt:
         return self.outcome == "ok"
 
     def __str__(self) -> str:
-        told = f"{self.outcome} in {self.stage}" if not self.holds else "ok"
-        return f"{told}: {self.cause}" + (f" [{self.place}]" if self.place else "") if self.cause else told
+        ended = f"{self.outcome} in {self.stage}" if not self.holds else "ok"
+        return f"{ended}: {self.cause}" + (f" [{self.place}]" if self.place else "") if self.cause else ended
 
 
 @dataclass(frozen=True)

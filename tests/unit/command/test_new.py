@@ -92,16 +92,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 ])  # fmt: skip
 def test_a_file_of_an_architecture_is_valid_at_once(architecture: str, shapes: dict[str, list[object]], folder: Path) -> None:
     assert main(["new", "model", "mine", "--from", "huggingface", architecture]) == 0
-    told = yaml.safe_load((folder / "mine.yaml").read_text())
-    assert {name: leaf["shape"] for name, leaf in told["inputs"].items()} == shapes
+    data = yaml.safe_load((folder / "mine.yaml").read_text())
+    assert {name: leaf["shape"] for name, leaf in data["inputs"].items()} == shapes
     assert main(["list", "model=./mine.yaml"]) == 0
-    assert ("experts" in told["factory"]) == (architecture == "MixtralForCausalLM")
+    assert ("experts" in data["factory"]) == (architecture == "MixtralForCausalLM")
 
 
 def test_a_class_of_ones_own_is_read_from_its_first_layer(folder: Path) -> None:
     assert main(["new", "model", "models/tower.yaml", "--from", "shapeline_new_models:Tower"]) == 0
-    told = yaml.safe_load((folder / "models" / "tower.yaml").read_text())
-    assert told == {
+    data = yaml.safe_load((folder / "models" / "tower.yaml").read_text())
+    assert data == {
         "factory": {"_target_": "shapeline_new_models.Tower"},
         "inputs": {"image": {"dtype": "float32", "shape": ["batch", 3, "height", "width"]}},
         "symbols": {"batch": {"min": 1, "max": 8}, "height": {"min": 32, "max": 256}, "width": {"min": 32, "max": 256}},
@@ -110,8 +110,8 @@ def test_a_class_of_ones_own_is_read_from_its_first_layer(folder: Path) -> None:
 
 def test_images_have_the_one_size_that_a_layer_takes(folder: Path) -> None:
     assert main(["new", "model", "mine", "--from", "shapeline_new_models:Patches"]) == 0
-    told = yaml.safe_load((folder / "mine.yaml").read_text())
-    assert (told["inputs"]["image"]["shape"], list(told["symbols"])) == (["batch", 3, 48, 32], ["batch"])
+    data = yaml.safe_load((folder / "mine.yaml").read_text())
+    assert (data["inputs"]["image"]["shape"], list(data["symbols"])) == (["batch", 3, 48, 32], ["batch"])
 
 
 @pytest.mark.parametrize("name", ["Drops", "Reads"])
@@ -147,11 +147,11 @@ def test_an_exported_program_is_a_model_with_its_own_dims(folder: Path, capsys: 
     assert main(["new", "model", "mine", "--from", "net.pt2"]) == 2
     assert "--trust" in capsys.readouterr().err
     assert main(["new", "model", "mine", "--from", "net.pt2", "--trust"]) == 0
-    told = yaml.safe_load((folder / "mine.yaml").read_text())
-    assert told["inputs"] == {"x": {"dtype": "float32", "shape": ["x_d0", 6]},
+    data = yaml.safe_load((folder / "mine.yaml").read_text())
+    assert data["inputs"] == {"x": {"dtype": "float32", "shape": ["x_d0", 6]},
                               "ids": {"dtype": "int64", "shape": ["ids_d0"], "fill": {"randint": [0, 4]}},
                               "pair": {"shift": {"dtype": "float32", "shape": [3]}}}  # fmt: skip
-    assert told["symbols"] == {"x_d0": {"min": 4, "max": 40}, "ids_d0": {"min": 1, "max": 9}}
+    assert data["symbols"] == {"x_d0": {"min": 4, "max": 40}, "ids_d0": {"min": 1, "max": 9}}
     loaded = exported.load("net.pt2", trusted=True)
     wider = (torch.randn(8, 6), torch.tensor([7, 1]), {"shift": torch.ones(3)})
     torch.testing.assert_close(loaded(x=wider[0], ids=wider[1], pair=wider[2]), net(*wider))

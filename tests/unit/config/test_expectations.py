@@ -204,6 +204,6 @@ def test_a_job_that_ends_otherwise_with_the_same_key_is_flaky(tmp_path: Path) ->
     (first.folder / flaky.ENDINGS).write_text(json.dumps(endings | {"b--default": [endings["b--default"][0], "timeout", "script"],
                                                                     "a--default": ["another key", "error", "script"]}))
     report.write(second)
-    told = json.loads((second.folder / "report.json").read_text())["flaky"]
-    assert told == {"b--default": [{"run": first.folder.name, "outcome": "timeout", "stage": "script"}]}
+    listed = json.loads((second.folder / "report.json").read_text())["flaky"]
+    assert listed == {"b--default": [{"run": first.folder.name, "outcome": "timeout", "stage": "script"}]}
     assert "| b--default | ok | timeout in script" in (second.folder / "report.md").read_text()

@@ -103,8 +103,8 @@ def test_a_file_of_stages_changes_and_drops_some(folder: Path) -> None:
 def test_a_loss_is_checked_against_its_declaration(folder: Path) -> None:
     loss = "{_target_: torch.nn.functional.mse_loss, outputs: {inpt: output}, targets: {target: wanted}, reductoin: sum}"
     write(folder / "model/trained.yaml", f"defaults: [mlp_training, _self_]\nloss: {loss}\n")
-    told = refused(f"hydra.searchpath=['{folder}']", "model=trained")
-    assert [problem.partition("trained.yaml:2 ")[2] for problem in told] == [
+    found = refused(f"hydra.searchpath=['{folder}']", "model=trained")
+    assert [problem.partition("trained.yaml:2 ")[2] for problem in found] == [
         "loss.reductoin: torch.nn.functional.mse_loss has no argument 'reductoin' (did you mean 'reduction'?)",
         "loss.outputs.inpt: torch.nn.functional.mse_loss has no argument 'inpt' (did you mean 'input'?)",
     ]

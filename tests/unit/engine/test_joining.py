@@ -81,8 +81,8 @@ def test_entries_are_joined_without_one_that_failed(run: Record) -> None:
     names = [[argument["name"] for argument in said["entries"][entry]["signature"]["arguments"]] for entry in ("prefill", "decode")]
     assert names[0] == names[1] == ["table.weight", "head.weight", "head.bias", "tokens"]
     assert len(list((run.folder.parents[1] / "store" / "weights").rglob("*.safetensors"))) == 1
-    told = files.read(run.folder / "report.json")
-    assert [one["outcome"] for one in told["programs"]] == ["ok"]
+    data = files.read(run.folder / "report.json")
+    assert [one["outcome"] for one in data["programs"]] == ["ok"]
     assert "| scorer--default | ok | prefill, decode |" in (run.folder / "report.md").read_text()
 
 

@@ -31,11 +31,11 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 
 def test_a_server_that_is_gone_for_good_ends_the_run_with_a_reason(listener: socket.socket) -> None:
-    told: list[Problem] = []
+    problems: list[Problem] = []
     threading.Timer(0.5, listener.close).start()
-    revival._watch(told.append, threading.Event())
-    assert "has not answered" in told[0].cause
-    assert told[0].fix == "restart it and repeat the command: finished jobs are kept"
+    revival._watch(problems.append, threading.Event())
+    assert "has not answered" in problems[0].cause
+    assert problems[0].fix == "restart it and repeat the command: finished jobs are kept"
 
 
 def test_the_command_does_not_wait_for_those_who_ask_a_server_that_is_gone() -> None:
@@ -58,12 +58,12 @@ raise SystemExit(main(["run"]))
 
 
 def test_a_server_that_cannot_be_seen_from_here_is_not_gone(listener: socket.socket) -> None:
-    told: list[Problem] = []
+    problems: list[Problem] = []
     ended = threading.Event()
     listener.close()
     threading.Timer(1.0, ended.set).start()
-    revival._watch(told.append, ended)
-    assert told == []
+    revival._watch(problems.append, ended)
+    assert problems == []
 
 
 def test_the_embedded_server_does_not_outlive_the_run(tmp_path: Path) -> None:

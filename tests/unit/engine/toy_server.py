@@ -39,8 +39,8 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     watched = serving.Watched(None)  # type: ignore[arg-type]
     watched.last = time.monotonic()
-    told = SimpleNamespace(started=True, should_exit=False)
-    threading.Thread(target=serving._watch, args=(told, watched, standing, place, lock), daemon=True).start()
+    stand_in = SimpleNamespace(started=True, should_exit=False)
+    threading.Thread(target=serving._watch, args=(stand_in, watched, standing, place, lock), daemon=True).start()
     toy.serve_forever()
 
 

@@ -57,18 +57,18 @@ def test_the_broken_commit_is_found_in_five_runs_with_an_interruption(repository
                 raise KeyboardInterrupt
             return run_model(place)
 
-    told: list[str] = []
+    lines: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        search(start, tmp_path / "s.json", trial, row(), row("mismatch", cause="differs"), told.append)
-    ended = search(start, tmp_path / "s.json", trial, row(), row("mismatch", cause="differs"), told.append)
-    assert "resumed: 2 versions tried before" in told
+        search(start, tmp_path / "s.json", trial, row(), row("mismatch", cause="differs"), lines.append)
+    ended = search(start, tmp_path / "s.json", trial, row(), row("mismatch", cause="differs"), lines.append)
+    assert "resumed: 2 versions tried before" in lines
     assert len(set(ran)) <= 5 + 2 and len(ran) == len(set(ran)) + 1  # two do not import; the interrupted one ran again
     (first_bad,) = ended.suspects
     assert axis.describe(first_bad, "").splitlines()[4].strip() == f"model: step {BROKEN}"
     assert "-SCALE = 1  # 18\n+SCALE = 2  # 19" in axis.describe(first_bad, "")
     listed = subprocess.run(["git", "worktree", "list"], cwd=repository, capture_output=True, text=True, check=True).stdout
     assert len(listed.splitlines()) == 1  # nothing is left behind
-    again = search(start, tmp_path / "s.json", lambda version: pytest.fail("asked again"), row(), None, told.append)
+    again = search(start, tmp_path / "s.json", lambda version: pytest.fail("asked again"), row(), None, lines.append)
     assert again.suspects == ended.suspects
 
 

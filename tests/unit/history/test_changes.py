@@ -49,9 +49,9 @@ def nights(output: Path, *zoos: dict[str, InventedJob]) -> list[Path]:
 def ordinary(number: int) -> dict[str, InventedJob]:
     """A night in which nothing happens but noise, and what is flaky or noisy by nature."""
     draw = random.Random(number)
-    told = {name: replace(job, seconds=job.seconds * draw.uniform(0.97, 1.03)) for name, job in ZOO.items()}
-    told["noisy"] = replace(told["noisy"], seconds=(8.0, 16.0)[number % 2])
-    return told | ({"wobbly": replace(ZOO["wobbly"], **BROKEN)} if number % 2 else {})
+    jobs = {name: replace(job, seconds=job.seconds * draw.uniform(0.97, 1.03)) for name, job in ZOO.items()}
+    jobs["noisy"] = replace(jobs["noisy"], seconds=(8.0, 16.0)[number % 2])
+    return jobs | ({"wobbly": replace(ZOO["wobbly"], **BROKEN)} if number % 2 else {})
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,13 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
                   {**last, "wobbly": ZOO["wobbly"]})[-1]  # fmt: skip
 
 
-def told(folder: Path, which: str = "previous") -> dict[str, dict[str, dict[str, str]]]:
+def read_changes(folder: Path, which: str = "previous") -> dict[str, dict[str, dict[str, str]]]:
     kinds = json.loads((folder / publish.CHANGES).read_text())[which]["kinds"]
     return {kind["kind"]: {row["job"].removesuffix("--default"): row for row in kind["rows"]} for kind in kinds if kind["rows"]}
 
 
 def test_every_planted_change_is_named_and_nothing_else(planted: Path) -> None:
-    assert {kind: set(rows) for kind, rows in told(planted).items()} == {
+    assert {kind: set(rows) for kind, rows in read_changes(planted).items()} == {
         "new_failures": {"breaks"}, "earlier_stage": {"earlier"}, "dims_lost": {"static"}, "slower": {"slower"}, "larger": {"larger"},
         "flaky": {"wobbly"}, "infra": {"worker"}, "other_failure": {"otherwise"}, "still_failing": {"still"}, "missing": {"leaves"},
         "new": {"arrives"}, "fixed": {"heals"}, "ir": {"reworked", "static"}, "faster": {"faster"}, "smaller": {"smaller"},
@@ -77,20 +77,20 @@ def test_every_planted_change_is_named_and_nothing_else(planted: Path) -> None:
 
 
 def test_the_first_level_that_differs_is_named(planted: Path) -> None:
-    rows = told(planted)["ir"]
+    rows = read_changes(planted)["ir"]
     assert (rows["reworked"]["what"], rows["reworked"]["note"]) == ("04-stablehlo", "and so 05-mhlo")
     assert rows["static"]["what"] == "01-export"
 
 
 def test_a_lost_dim_has_its_cause_and_line(planted: Path) -> None:
-    row = told(planted)["dims_lost"]["static"]
+    row = read_changes(planted)["dims_lost"]["static"]
     assert (row["what"], row["was"], row["now"]) == ("x[0]", "dynamic", "specialized 64")
     assert row["note"] == "x.view(4, -1); zoo/model.py:18"
 
 
 def test_identical_runs_give_an_empty_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, second = nights(tmp_path, ZOO, ZOO)
-    assert set(told(second)) == {"still_failing"}
+    assert set(read_changes(second)) == {"still_failing"}
     assert main(["diff", "previous", "--output", str(tmp_path)]) == 0
     assert "nothing changed" in capsys.readouterr().out
 
@@ -98,9 +98,9 @@ def test_identical_runs_give_an_empty_comparison(tmp_path: Path, capsys: pytest.
 def test_a_night_with_dead_workers_is_no_regression_and_hides_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dead = {name: replace(job, outcome="infra", stage="start", problem="worker gone") for name, job in ZOO.items()}
     _, night, after = nights(tmp_path, ZOO, dead, {**ZOO, "breaks": CHANGED["breaks"]})
-    assert {kind: len(rows) for kind, rows in told(night).items()} == {"infra": len(ZOO)}
+    assert {kind: len(rows) for kind, rows in read_changes(night).items()} == {"infra": len(ZOO)}
     assert main(["diff", "previous", night.name, "--output", str(tmp_path)]) == 0
-    assert set(told(after)["new_failures"]) == {"breaks"}
+    assert set(read_changes(after)["new_failures"]) == {"breaks"}
     capsys.readouterr()
 
 
@@ -142,8 +142,8 @@ def test_a_pinned_run_is_compared_with(tmp_path: Path, capsys: pytest.CaptureFix
     first, _ = nights(tmp_path, ZOO, {**ZOO, "breaks": CHANGED["breaks"]})
     assert main(["pin", first.name, "--output", str(tmp_path)]) == 0
     third = invent(tmp_path, [*{**ZOO, "breaks": CHANGED["breaks"]}.values()], started=FIRST + timedelta(days=5))
-    assert "new_failures" not in told(third, "previous")
-    assert set(told(third, "baseline")["new_failures"]) == {"breaks"}
+    assert "new_failures" not in read_changes(third, "previous")
+    assert set(read_changes(third, "baseline")["new_failures"]) == {"breaks"}
     capsys.readouterr()
 
 
@@ -177,8 +177,8 @@ def test_memory_varies_less() -> None:
 def test_a_slow_night_is_reported_once(tmp_path: Path) -> None:
     *_, slow, after = nights(tmp_path, *(ordinary(number) for number in range(4)), {**ordinary(4), "slower": CHANGED["slower"]},
                              {**ordinary(5), "slower": CHANGED["slower"]})  # fmt: skip
-    assert set(told(slow)["slower"]) == {"slower"}
-    assert "slower" not in told(after)
+    assert set(read_changes(slow)["slower"]) == {"slower"}
+    assert "slower" not in read_changes(after)
 
 
 def test_flaky_needs_a_past(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_trend_has_every_run_newest_first(runs: Path) -> None:
 def test_a_failure_knows_the_run_that_had_it_first(runs: Path) -> None:
     with open_database(runs) as known:
         seen = database.find_first_seen(known, "zoo")
-    assert {signature: told["run"] for signature, told in seen.items()} == {"error in torch: no lowering of layer N": names(runs)[1]}
+    assert {signature: night["run"] for signature, night in seen.items()} == {"error in torch: no lowering of layer N": names(runs)[1]}
 
 
 def test_a_stage_from_the_store_costs_what_it_did_when_it_last_ran(tmp_path: Path) -> None:
@@ -74,9 +74,9 @@ def test_the_nights_of_a_suite_count_new_recurring_and_fixed_failures(runs: Path
     for number, jobs in enumerate((RED, lost, GREEN), 5):
         invent(runs.parent, jobs, started=FIRST + timedelta(days=number))
     with open_database(runs) as known:
-        told = nights_of.read_nights(known, 7)
+        nights = nights_of.read_nights(known, 7)
         course = {model["model"]: model["points"] for model in nights_of.read_models(known)}["bert"]
-    assert [(night["new"], night["recurring"], night["fixed"], night["unjudged"]) for night in told[::-1]] == [
+    assert [(night["new"], night["recurring"], night["fixed"], night["unjudged"]) for night in nights[::-1]] == [
         (1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1), (0, 0, 1, 0)]  # fmt: skip
     points = [dict(zip(nights_of.COLUMNS, point, strict=True)) for point in course]
     assert [point["level"] for point in points] == ["mhlo", "torchscript", "mhlo", "mhlo", "torchscript", "torchscript", "mhlo"]

@@ -37,8 +37,8 @@ class GitHub:
             def _answer(self) -> None:
                 data = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null")
                 github.tokens.add(self.headers["Authorization"])
-                status, told = github.answer(self.command, self.path, data)
-                body = json.dumps(told).encode()
+                status, reply = github.answer(self.command, self.path, data)
+                body = json.dumps(reply).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -159,11 +159,11 @@ def test_a_dry_run_prints_the_actions_and_does_nothing(tmp_path: Path, github: G
 
 
 def test_a_command_and_what_it_prints_is_a_ticket(tmp_path: Path) -> None:
-    night = Nights(tmp_path, TrackerSettings("command", command=f"cat >> {tmp_path}/told; echo >> {tmp_path}/told; echo BUG-7"))
+    night = Nights(tmp_path, TrackerSettings("command", command=f"cat >> {tmp_path}/actions; echo >> {tmp_path}/actions; echo BUG-7"))
     for jobs in (RED, GREEN):
         assert night(jobs) == []
-    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
-    assert [(one["action"], one["ticket"]) for one in told] == [("open", ""), ("close", "BUG-7")]
+    actions = [json.loads(line) for line in (tmp_path / "actions").read_text().splitlines()]
+    assert [(one["action"], one["ticket"]) for one in actions] == [("open", ""), ("close", "BUG-7")]
     (cause,) = causes.read(tmp_path / "runs").causes.values()
     assert cause.ticket is not None and cause.ticket.ref == "BUG-7" and not cause.ticket.open
     night = Nights(tmp_path, TrackerSettings("command", command="echo no network >&2; exit 3"))

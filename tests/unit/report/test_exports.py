@@ -69,7 +69,7 @@ def test_junit_has_stage_seconds_and_axes_as_properties(run: Record) -> None:
     assert re.fullmatch(r"\d+\.\d{3}", found["seconds export"] or "")
 
 
-def told(results: list[JobResult]) -> dict[str, Any]:
+def make_data(results: list[JobResult]) -> dict[str, Any]:
     """report.json's data of a run with these results, the i-th of `max: i`, on no machine in particular."""
     jobs = [{**result.to_json(), "axes": {"symbols.batch.max": number, "stages": "default"}, "folder": f"jobs/{result.id}"}
             for number, result in enumerate(results, 1)]
@@ -97,13 +97,13 @@ RESULTS = [
 
 
 def test_the_whole_of_junit_and_of_the_table(golden: Callable[[str, str], None]) -> None:
-    data = told(RESULTS)
+    data = make_data(RESULTS)
     golden("junit.xml", exports.render_junit(data).decode())
     golden("jobs.csv", exports.render_csv(data))
 
 
 def test_what_xml_cannot_hold_is_replaced() -> None:
-    root = ElementTree.fromstring(exports.render_junit(told([ended("a", "error", "\x00 <&> \ufffe")])))
+    root = ElementTree.fromstring(exports.render_junit(make_data([ended("a", "error", "\x00 <&> \ufffe")])))
     assert (next(root.iter("failure")).text or "").startswith("aten.one: \ufffd <&> \ufffd")
 
 

@@ -100,9 +100,9 @@ def test_an_assertion_on_data_that_no_level_checks_is_a_warning_with_its_line() 
     top = Program(Level.EXPORTED, captured.program, read_signature(Exported(captured.program), declared))
     text = "func.func @main(%arg0: tensor<i64>) -> tensor<i64> {\n return %arg0 : tensor<i64>\n}"
     record = follow(captured.record, top.replace_ir(Level.MHLO, module(text)))
-    told = {warned.place: warned for warned in record.warnings if warned.code == "guard_not_carried"}
-    assert told["u0 < 20"].message == "u0 < 20 is asserted on data, and no program at level mhlo checks it"
-    assert told["u0 < 20"].line is not None and told["u0 < 20"].line.line == models.line("below")
+    unchecked = {warned.place: warned for warned in record.warnings if warned.code == "guard_not_carried"}
+    assert unchecked["u0 < 20"].message == "u0 < 20 is asserted on data, and no program at level mhlo checks it"
+    assert unchecked["u0 < 20"].line is not None and unchecked["u0 < 20"].line.line == models.line("below")
 
 
 @pytest.mark.parametrize(("kind", "dims"), [

@@ -45,9 +45,9 @@ def test_they_are_listed_with_their_sizes(root: Path, capsys: pytest.CaptureFixt
     assert "torch==2" in lines[2] and "2 d ago" in lines[2]
     assert lines[-1].startswith("4 environments, ")
     assert main(["environments", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [one["name"] for one in told] == ["new", "mid", "old", ""]
-    assert told[3]["bytes"] == 1000
+    rows = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in rows] == ["new", "mid", "old", ""]
+    assert rows[3]["bytes"] == 1000
 
 
 def test_one_is_removed_by_its_name_or_folder(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

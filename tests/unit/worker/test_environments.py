@@ -125,7 +125,7 @@ def test_the_report_names_the_versions_of_each_environment(wheels: dict[str, Env
     for job in jobs:
         watch.lower(begun.job_folder(job.id))
     data = json.loads((report.write(begun).parent / "report.json").read_text())
-    assert {name: told["installed"] for name, told in data["environments"].items()} == (
+    assert {name: row["installed"] for name, row in data["environments"].items()} == (
         {"one": {"tiny-scale": "1.0"}, "two": {"tiny-scale": "2.0"}})
     assert [(row["value"], row["ok"]) for row in data["by_axis"]["environment"]] == [("one", 1), ("two", 1)]
     assert "- environment `two`: tiny-scale 2.0" in (begun.folder / "report.md").read_text()
