@@ -50,6 +50,13 @@ def test_prose_is_at_most_140_columns_wide() -> None:
     assert wide == []
 
 
+def test_scripts_and_styles_of_the_pages_are_at_most_140_columns_wide() -> None:
+    """Prettier wraps all but strings, patterns and comments."""
+    files = sorted((ROOT / "flows/report/dashboard/assets").iterdir())
+    lines = [f"{file.name}: {line}" for file in files for line in file.read_text(encoding="utf-8").splitlines() if len(line) > 140]
+    assert files and lines == []
+
+
 def test_every_link_leads_to_a_file_and_a_heading(reference: dict[str, str]) -> None:
     dead = []
     for file in TEXTS:

@@ -1,8 +1,50 @@
 // Splits a line of IR into coloured tokens. `name` is the value that a token denotes, if any.
+const either = (...forms) =>
+  new RegExp(
+    forms
+      .map(
+        (form) =>
+          `(${[form]
+            .flat()
+            .map((one) => one.source)
+            .join("|")})`,
+      )
+      .join("|"),
+    "g",
+  );
+// For each language, the forms of the tokens of each of the KINDS, in their order.
 const TOKENS = {
-  mlir: /(\/\/.*$)|("(?:[^"\\]|\\.)*")|(%[\w$.-]+(?:#\d+)?)|(@[\w$.-]+)|(!?[\w.]*tensor<[^>]*>+|![\w.]+(?:<[^>]*>)?)|(\b[a-z_]+\.[\w.]+)|(-?\b\d[\w.+]*)|(#[\w.]+)/g,
-  ts: /(#.*$)|("(?:[^"\\]|\\.)*")|(%[\w.]+)|(\b(?:graph|return|block\d+)\b)|(\b(?:Float|Long|Int|Double|Half|Bool|Tensor|BFloat16|Byte|Char|Short)(?:\([^)]*\))?|\b(?:int|bool|float|str|Device|NoneType|None|number)(?:\[\])?\b\??)|(\b[a-z_]+::\w+)|(-?\b\d[\d.e+-]*)/g,
-  py: /(#.*$)|("(?:[^"\\]|\\.)*")|([A-Za-z_][\w]*(?![\w.(]|\s*\())|(\b(?:class|def|return|None|True|False)\b)|(torch\.(?:float|int|bool|bfloat|uint|complex)\w*)|([A-Za-z_][\w]*(?:\.\w+)+)|(-?\b\d[\d.e+-]*)/g,
+  mlir: either(
+    /\/\/.*$/,
+    /"(?:[^"\\]|\\.)*"/,
+    /%[\w$.-]+(?:#\d+)?/,
+    /@[\w$.-]+/,
+    /!?[\w.]*tensor<[^>]*>+|![\w.]+(?:<[^>]*>)?/,
+    /\b[a-z_]+\.[\w.]+/,
+    /-?\b\d[\w.+]*/,
+    /#[\w.]+/,
+  ),
+  ts: either(
+    /#.*$/,
+    /"(?:[^"\\]|\\.)*"/,
+    /%[\w.]+/,
+    /\b(?:graph|return|block\d+)\b/,
+    [
+      /\b(?:Float|Long|Int|Double|Half|Bool|Tensor|BFloat16|Byte|Char|Short)(?:\([^)]*\))?/,
+      /\b(?:int|bool|float|str|Device|NoneType|None|number)(?:\[\])?\b\??/,
+    ],
+    /\b[a-z_]+::\w+/,
+    /-?\b\d[\d.e+-]*/,
+  ),
+  py: either(
+    /#.*$/,
+    /"(?:[^"\\]|\\.)*"/,
+    /[A-Za-z_][\w]*(?![\w.(]|\s*\()/,
+    /\b(?:class|def|return|None|True|False)\b/,
+    /torch\.(?:float|int|bool|bfloat|uint|complex)\w*/,
+    /[A-Za-z_][\w]*(?:\.\w+)+/,
+    /-?\b\d[\d.e+-]*/,
+  ),
 };
 const KINDS = ["comment", "string", "value", "word", "type", "op", "number", "attribute"];
 const KEYWORDS = new Set(["class", "def", "return", "None", "True", "False", "self", "if", "else", "import", "from", "for", "in", "torch"]);
@@ -33,15 +75,27 @@ const bare = (name) => name.replace(/#\d+$/, "");
 function drawLine(text, language, marked, search, named) {
   const cut = text.length > 6000 ? text.slice(0, 6000) : text;
   const drawn = tokens(cut, language).map(([kind, content, name]) => {
-    const body = kind === "type" ? content.split(DYNAMIC).map((piece, index) => (index % 2 ? h("b", { class: "dyn" }, piece) : piece)) : [content];
+    const body =
+      kind === "type" ? content.split(DYNAMIC).map((piece, index) => (index % 2 ? h("b", { class: "dyn" }, piece) : piece)) : [content];
     if (!kind) return found(content, search);
-    if (name && named.has(name)) return h("span", { class: `t-${kind} argument${marked.has(name) ? " hot" : ""}`, "data-name": name, title: name }, `%${named.get(name)}`);
-    return h("span", { class: `t-${kind}${name && marked.has(name) ? " hot" : ""}`, "data-name": name }, search && kind !== "type" ? found(content, search) : body);
+    if (name && named.has(name))
+      return h(
+        "span",
+        { class: `t-${kind} argument${marked.has(name) ? " hot" : ""}`, "data-name": name, title: name },
+        `%${named.get(name)}`,
+      );
+    return h(
+      "span",
+      { class: `t-${kind}${name && marked.has(name) ? " hot" : ""}`, "data-name": name },
+      search && kind !== "type" ? found(content, search) : body,
+    );
   });
   return text.length > cut.length ? [drawn, h("span", { class: "t-comment" }, ` … ${text.length - cut.length} more characters`)] : drawn;
 }
 function found(text, search) {
   if (!search) return [text];
   const at = text.toLowerCase().indexOf(search);
-  return at < 0 ? [text] : [text.slice(0, at), h("mark", null, text.slice(at, at + search.length)), ...found(text.slice(at + search.length), search)];
+  return at < 0
+    ? [text]
+    : [text.slice(0, at), h("mark", null, text.slice(at, at + search.length)), ...found(text.slice(at + search.length), search)];
 }

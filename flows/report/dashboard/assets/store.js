@@ -17,7 +17,10 @@ function find(folder) {
     waiting.set(folder, resolve);
     const script = document.createElement("script");
     script.src = `jobs/${encodeURIComponent(folder)}/view.js`;
-    script.onerror = () => { views.delete(folder); reject(new Error(`${decodeURIComponent(script.getAttribute("src"))} was not found next to this page`)); };
+    script.onerror = () => {
+      views.delete(folder);
+      reject(new Error(`${decodeURIComponent(script.getAttribute("src"))} was not found next to this page`));
+    };
     script.onload = () => script.remove();
     document.head.append(script);
   });
@@ -39,12 +42,26 @@ function levelText(level) {
 }
 
 const OUTCOME_SIGN = {
-  ok: "✓", unsupported: "⊘", error: "✗", mismatch: "≠", crash: "†", timeout: "◷", oom: "▣", load_error: "⇣", infra: "☁", not_run: "–",
+  ok: "✓",
+  unsupported: "⊘",
+  error: "✗",
+  mismatch: "≠",
+  crash: "†",
+  timeout: "◷",
+  oom: "▣",
+  load_error: "⇣",
+  infra: "☁",
+  not_run: "–",
 };
 const SAYS_NOTHING = new Set(["infra", "not_run"]);
 const expected = (job) => job.x;
 const kindOf = (job) => (expected(job) ? (job.o === "ok" ? "good" : "known") : SAYS_NOTHING.has(job.o) ? "apart" : "bad");
 function badge(outcome, kind = outcome === "ok" ? "good" : SAYS_NOTHING.has(outcome) ? "apart" : "bad") {
-  return h("span", { class: `badge ${kind}` }, h("span", { "aria-hidden": "true" }, OUTCOME_SIGN[outcome] || "?"), ` ${outcome.replace("_", " ")}`);
+  return h(
+    "span",
+    { class: `badge ${kind}` },
+    h("span", { "aria-hidden": "true" }, OUTCOME_SIGN[outcome] || "?"),
+    ` ${outcome.replace("_", " ")}`,
+  );
 }
 const jobLink = (id, query = "") => `#/job/${encodeURIComponent(id)}${query}`;
