@@ -143,7 +143,7 @@ def find_codes() -> set[str]:
                     is_constant = isinstance(code, ast.Name) and name == "recorder"  # `note` is also the name of other functions
                     value = constants.get(code.id) if is_constant else getattr(code, "value", None)
                     found |= {value} if isinstance(value, str) else set()
-            elif path.parent.name == "symbols" and isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "code":
+            elif "symbols" in path.parts and isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "code":
                 found |= {value.value for value in ast.walk(node.value) if isinstance(value, ast.Constant) and isinstance(value.value, str)}
     return {code for code in found if re.fullmatch(r"[a-z]+[a-z_01]*", code)}
 
