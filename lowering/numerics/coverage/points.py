@@ -24,6 +24,9 @@ _ODD = (13, 29, 7, 53, 11, 19, 37, 3, 61, 101, 17, 5, 23, 31, 43)
 # How far a symbol without a maximum is taken.
 _UNBOUNDED = 4096
 
+# How often the traced sizes are doubled at most.
+_DOUBLINGS = 32.0
+
 # How far sizes are drawn in search of those that the guards decline.
 _DRAWN = 256
 
@@ -126,6 +129,12 @@ class Space:
         return found
 
 
+    def scale(self, doublings: float) -> dict[str, int]:
+        """Return the traced sizes doubled so often, each up to its maximum and in steps of its multiple."""
+        return {name: min(symbol.largest(math.floor(max(1, self.example[name]) * 2.0**doublings)), find_largest(symbol))
+                for name, symbol in self.symbols.items()}
+
+
 def find_largest(symbol: Symbol) -> int:
     return symbol.largest(symbol.max if symbol.max is not None else max(_UNBOUNDED, 4 * symbol.min))
 
@@ -225,14 +234,10 @@ def find_declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
 
 def _find_upper_corner(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | None) -> Point:
     """Return the largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run."""
-    top = _move_away(space, space.box(1.0))
-    low, high = 0.0, 1.0
+    top, note = space.box(1.0), ""
     if space.elements(top) > budget.elements:
-        for _ in range(24):
-            middle = (low + high) / 2
-            low, high = (middle, high) if space.elements(space.box(middle)) <= budget.elements else (low, middle)
-        top = _move_away(space, space.box(low))
-    note = f"capped by {budget.elements} elements" if high < 1 else ""
+        top, note = _grow(space, budget.elements), f"capped by {budget.elements} elements"
+    top = _move_away(space, top)
     if seconds is None:
         return Point("upper", top, note)
     current = dict(space.example)
@@ -245,6 +250,22 @@ def _find_upper_corner(space: Space, budget: Budget, seconds: Callable[[Sizes], 
             return Point("upper", _move_away(space, current), f"capped by {budget.seconds:g} CPU s of eager")
         current = step
     return Point("upper", top, note)
+
+
+def _grow(space: Space, most: int) -> dict[str, int]:
+    """Return the largest sizes with at most so many elements that are reached from the traced sizes in proportion.
+
+    Maxima beyond them do not matter, so that jobs that differ in these have the same sizes. Where the traced sizes have more elements, the
+    sizes are those at a share of all ranges.
+    """
+    if space.elements(space.example) <= most:
+        low, high, place = 0.0, _DOUBLINGS, space.scale
+    else:
+        low, high, place = 0.0, 1.0, space.box
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if space.elements(place(middle)) <= most else (low, middle)
+    return place(low)
 
 
 def _move_away(space: Space, sizes: Sizes) -> dict[str, int]:

@@ -63,6 +63,21 @@ def test_a_budget_of_elements_caps_the_upper_corner_and_visits_each_maximum_alon
     assert large.elements(by_kind["upper"].sizes) > 300_000
 
 
+def test_an_upper_corner_that_a_budget_caps_does_not_depend_on_maxima_beyond_it() -> None:
+    ranges = [space({"batch": Symbol(1, 16), "seq": Symbol(1, most)}, ("batch", "seq", 100)) for most in (128, 512, 2048)]
+    corners = [point for each in ranges for point in choose_points(each, 4, Budget(100_000)) if point.kind == "upper"]
+    assert len(corners) == 3
+    assert corners[0] == corners[1] == corners[2]
+    assert corners[0].sizes["batch"] == 16
+    assert ranges[0].elements(corners[0].sizes) > 90_000
+
+
+def test_a_budget_below_the_traced_sizes_caps_the_upper_corner() -> None:
+    tight = space({"n": Symbol(1, 4096, example=2000)}, ("n",))
+    upper = next(point for point in choose_points(tight, 4, Budget(1000)) if point.kind == "upper")
+    assert 250 <= upper.sizes["n"] <= 500
+
+
 def test_a_budget_of_seconds_stops_the_growth_before_it_is_exceeded() -> None:
     slow = space({"n": Symbol(1, 1 << 20)}, ("n",))
     asked: list[int] = []
