@@ -29,6 +29,7 @@ from lowering.fx.rewriting import (
     strides,
     writes,
 )
+from lowering.fx.rewriting.by_table import decompose_by_table
 from lowering.fx.rewriting.decompose import Specialized, decompose
 from lowering.fx.tracing import assumptions, guards, torch_warnings, tracing_costs
 from lowering.model import Model
@@ -87,7 +88,7 @@ def _decompose(export: Captured, model: Model, form: Form, note: Note) -> Export
     if is_training:
         result, assumed = _differentiate(captured, model, form)
     else:
-        result, assumed = _make_functional(captured, form, model.custom_calls), []
+        result, assumed = _make_functional(captured, form, model.custom_calls, export.record, note)
         if result is not captured:
             known = {one.expr for one in conditions}
             conditions += tuple(one for one in export.decide(result) if one.expr not in known)
@@ -126,21 +127,34 @@ def _mark_composites(program: ExportedProgram, form: Form, note: Note) -> None:
         note("composite_not_formed", f"{op.op} stays plain ops: {op.cause}", op.line)
 
 
-def _make_functional(captured: ExportedProgram, form: Form, kept: Collection[str]) -> ExportedProgram:
-    """Return `captured`, functional. A retrace is the cost of this stage: only ops that write in place force one."""
+def _make_functional(captured: ExportedProgram, form: Form, kept: Collection[str], found: SymbolRecord,
+                     note: Note) -> tuple[ExportedProgram, list[Any]]:
+    """Return `captured`, functional, and decomposed unless that is done later, with what that assumes of sizes.
+
+    A retrace is the cost of this stage: ops that write in place force one, and decompositions that depend on more than one op.
+    """
     cleanup.inline_wrappers(captured.graph_module)
     graph = captured.graph_module
     is_plain = not cleanup.reads_subclasses(graph)  # a retrace takes tensor subclasses apart
-    if form.depth == "lazy" and is_plain and functional.functionalize(graph) and cleanup.is_functional(graph):
-        return captured
+    is_functional = is_plain and functional.functionalize(graph) and cleanup.is_functional(graph)
+    assumed: list[Any] = []
+    if form.depth == "lazy" and is_functional:
+        return captured, assumed
     if form.depth != "lazy":  # what an op is decomposed into can have other strides than the op
         functional.replace_views(captured.graph_module)
+        if is_functional and not form.composites and not form.pads_data:
+            specialized: list[Specialized] = []
+            with guards.record_guards(captured) as assumed:
+                is_done = decompose_by_table(captured, form.build_table(kept), lambda op: naming.is_kept(op, kept), specialized)
+            _report_specialized(specialized, found, note)
+            if is_done:
+                return captured, assumed
     any_size = assumptions.count_from_zero() if form.pads_data else nullcontext()
     with (any_size, functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed,
           writes.explain_failures(captured)):  # fmt: skip
         revealed.append(captured.run_decompositions(form.build_table(kept)))
     effects.remove_tokens(revealed[0])
-    return revealed[0]
+    return revealed[0], assumed
 
 
 def _differentiate(captured: ExportedProgram, model: Model, form: Form) -> tuple[ExportedProgram, list[Any]]:

@@ -145,6 +145,9 @@ def _trace_once(node: Node, decomposition: Decomposition, traces: dict[Hashable,
     if key in traces:
         return traces[key]
     traced = _trace(node, decomposition)
+    read = [getattr(traced.owning_module, str(inner.target)) for inner in traced.nodes if inner.op == "get_attr"]
+    if not all(isinstance(held, GraphModule) for held in read):
+        raise TypeError("its decomposition makes a constant of a tensor")  # which belongs to the module of the trace
     values = [inner.meta.get("val") for inner in traced.nodes if inner.op == "call_function"]
     has_bodies = any(inner.op == "get_attr" for inner in traced.nodes)  # a body belongs to one node only
     if not has_bodies and not _list_unbacked(values) - _list_unbacked([value.meta["val"] for value in _list_inputs(node)]):
@@ -161,6 +164,8 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
         args, kwargs = pytree.tree_unflatten([next(given) if isinstance(leaf, Node) else leaf for leaf in leaves], spec)
         args = [list(argument) if isinstance(argument, list) else argument for argument in args]  # FX's lists are immutable
         result = decomposition(*args, **kwargs)
+        if result is NotImplemented:
+            raise TypeError("its decomposition does not take these arguments")
         return tuple(result) if isinstance(result, tuple) else result  # FX would record a call of a named tuple's class
 
     return trace(call, inputs, _find_fake_mode(node.graph))
