@@ -14,9 +14,10 @@ from lowering.eager.module import run_eager
 from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.bench import Bench
 from lowering.numerics.judging import distribution
 from lowering.numerics.judging.ancestry import trace_results
+from lowering.numerics.reference import Reference
 from lowering.numerics.running import counted, runner
 from lowering.record.failure import classify
 from lowering.signature import Signature

@@ -24,8 +24,9 @@ from benchmarks.op_trial import STAGES, UNINITIALIZED, Trial
 from lowering.errors import LoadError, ShapelineError
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.bench import Bench
 from lowering.numerics.judging.ancestry import converts, trace_results
+from lowering.numerics.reference import Reference
 from lowering.numerics.running import runner
 from lowering.numerics.running.compilation import UNOPTIMIZED
 from lowering.numerics.running.runner import Run

@@ -26,6 +26,7 @@ from lowering.numerics.judging.arbitration import Arbiter
 from lowering.numerics.judging.perturbed import find_halves
 from lowering.numerics.judging.ties import Picks
 from lowering.numerics.judging.vectors import Owned, Vectors
+from lowering.numerics.reference import Reference
 from lowering.numerics.running.integers import Replaying
 from lowering.numerics.running.runner import Eager, LevelRun, Run, Tensors, make_runner
 from lowering.numerics.running.xla import Xla
@@ -38,19 +39,6 @@ _DRAWN_SECONDS = 0.1  # of one eager run, up to which random results are drawn o
 EXAMINED_SECONDS = 0.1  # of one eager run, up to which it is perturbed to see how far rounding takes results
 _LEVEL_SEED = 7919  # levels draw other numbers than eager
 _UNTIED = 8  # sets of inputs drawn in search of one without equal elements
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The results of eager on one set of inputs, and its CPU seconds; runs: more of them, of a model that draws random numbers.
-
-    is_close: whether float32 results are held to what rounding explains, as those of halves always are.
-    """
-
-    want: tuple[torch.Tensor, ...]
-    seconds: float = 0.0
-    runs: tuple[tuple[torch.Tensor, ...], ...] = ()
-    is_close: bool = False
 
 
 @dataclass

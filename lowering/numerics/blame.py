@@ -6,7 +6,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from lowering.level import Level, Program
-from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.bench import Bench
+from lowering.numerics.reference import Reference
 from lowering.numerics.running.runner import Tensors, runs_here
 from lowering.numerics.running.xla import Xla
 

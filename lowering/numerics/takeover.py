@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
-
-import torch
 
 from lowering import types
 from lowering.errors import ShapelineError
-from lowering.numerics.bench import EXAMINED_SECONDS, Bench, Reference
+from lowering.numerics.bench import EXAMINED_SECONDS, Bench
 from lowering.numerics.coverage.points import Sizes
+from lowering.numerics.reference import Reference, digest_named
 from lowering.numerics.running.runner import LevelRun, Tensors
-from lowering.numerics.running.xla import to_numpy
 from lowering.numerics.verification import LevelCheck
 from lowering.plain import from_plain, to_plain
 from lowering.store import verdicts
@@ -36,7 +33,8 @@ class Data:
         """All that a comparison depends on beside the program, the model, and the options of the stage."""
         made = [[types.dtype_name(making.narrowest) if making.narrowest else None, making.is_random] for making in self.bench.makings]
         settings = [made, to_plain(self.bench.signature.returned), to_plain(self.bench.signature.arguments), self.reference.is_close]
-        return [json.dumps(settings).encode(), *_read(self.given), *_read(self.weights), *_read_all(self.reference.want)]
+        return [json.dumps(settings).encode(), digest_named(self.given).encode(), digest_named(self.weights).encode(),
+                self.reference.digest.encode()]
 
     @property
     def is_fixed(self) -> bool:
@@ -83,13 +81,3 @@ def _compute_key(held: verdicts.Verdicts, data: Data, run: LevelRun) -> str | No
         return None
     return None if program is None else held.compute_key([run.form.level.word.encode(), program.encode(), *data.parts])
 
-
-def _read(tensors: Mapping[str, torch.Tensor]) -> Iterator[bytes]:
-    yield json.dumps(list(tensors)).encode()
-    yield from _read_all(list(tensors.values()))
-
-
-def _read_all(tensors: Sequence[torch.Tensor]) -> Iterator[Any]:
-    for tensor in tensors:
-        yield json.dumps([types.dtype_name(tensor.dtype), list(tensor.shape)]).encode()
-        yield to_numpy(tensor).tobytes()

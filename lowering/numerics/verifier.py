@@ -13,12 +13,14 @@ from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import blame, comparison, takeover, unsuited
-from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.bench import Bench
 from lowering.numerics.coverage import data_limits, relations, special_values, weight_values
 from lowering.numerics.coverage.conditions import Conditions
 from lowering.numerics.coverage.data_limits import Limits
 from lowering.numerics.coverage.points import OFF_MULTIPLES, Budget, Point, Space, are_all, choose_points, find_declined, list_untried
 from lowering.numerics.judging.ancestry import converts, trace_results
+from lowering.numerics.reference import Reference
+from lowering.numerics.remembered import References
 from lowering.numerics.running import counted, shape_refinement
 from lowering.numerics.running.runner import LevelRun, Tensors
 from lowering.numerics.running.xla import Xla
@@ -60,6 +62,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     budget = replace(settings.budget, seconds=settings.budget.seconds / (_JUDGED_HALVES if bench.halves else 1))
     chosen = choose_points(bench.space, settings.points, budget, settings.seed, partial(takeover.measure, bench))
     trial = _Trial(bench, dict(_list_runs(program, settings.levels, bench)), settings.seed)
+    references = References(bench, settings.keep_elements, settings.seed)
     checks, kept = [], []
     special: list[PointCheck] = []
     left_out: dict[str, str] = {}
@@ -67,24 +70,24 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     optimized = next((point for point in chosen if point.kind == OFF_MULTIPLES), largest)
     for index, point in enumerate(chosen):
         given = _draw_admitted(trial, point, _choose_seed(bench.model.seed, point.sizes))
-        reference = bench.reference(point, given, twice=index == 0, seed=settings.seed)
-        reference = replace(reference, is_close=point is again)
-        trial.full |= counted.find_full(program.signature, reference.want, point.sizes)
+        reference = replace(references.compute(point, given, {}, twice=index == 0), is_close=point is again)
+        trial.note_full(reference, point)
         is_quick = point is not optimized and not is_long_loop(text, reference)
         checks.append(trial.compare(point, given, reference, is_quick, may_lose_nan=point is not again))
-        if sum(value.numel() for value in (*given.values(), *reference.want)) <= settings.keep_elements:
-            kept.append((point, given, reference.want))
+        if sum(value.numel() for value in given.values()) + reference.elements <= settings.keep_elements:
+            kept.append((point, given, tuple(reference.want)))
         words = settings.values if point is again else _FULL if point is largest and settings.values and trial.checks_data else ()
         if words:
             for word, changed, weights in _vary(trial, words, given, point.sizes, decides=point is again and exported is not None and
                                                 data_limits.has_limits(exported)):
                 with trial.hold(weights):
-                    if reason := unsuited.explain(word, bench, exported, changed) or trial.find_refused_data(changed):
+                    is_known = references.knows(changed, weights)
+                    if reason := unsuited.explain(word, bench, exported, changed, is_known) or trial.find_refused_data(changed):
                         left_out[word if point is again else f"{word} at {point}"] = reason
                     else:
                         at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
-                        varied = bench.reference(at, changed, twice=False, seed=settings.seed)
-                        trial.full |= counted.find_full(program.signature, varied.want, point.sizes)
+                        varied = references.compute(at, changed, weights)
+                        trial.note_full(varied, point)
                         special.append(trial.compare(at, changed, varied, is_quick))
     states_own_ranges = isinstance(top.ir.module, MlirModule) and top.ir.module.level is not Level.TORCH
     answers = _read_answers(program, text, bench.space) if is_hlo and not states_own_ranges else relations.Answers()
@@ -141,6 +144,11 @@ class _Trial:
             self.bench.reference(point, given, twice=True)
             self.blame = blame.find_first_wrong(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2], self.weights)
         return PointCheck(point, reference.seconds, found)
+
+    def note_full(self, reference: Reference, point: Point) -> None:
+        """Add the counts that are equal to their capacities in the results of eager."""
+        if self.bench.signature.computed != self.bench.signature.returned:
+            self.full |= counted.find_full(self.bench.signature, reference.want, point.sizes)
 
     def find_refused_data(self, given: Tensors) -> str:
         """Return the condition of the run on data by which a level refuses these values; empty if every level takes them.

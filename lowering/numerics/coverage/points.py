@@ -258,10 +258,9 @@ def _grow(space: Space, most: int) -> dict[str, int]:
     Maxima beyond them do not matter, so that jobs that differ in these have the same sizes. Where the traced sizes have more elements, the
     sizes are those at a share of all ranges.
     """
-    if space.elements(space.example) <= most:
-        low, high, place = 0.0, _DOUBLINGS, space.scale
-    else:
-        low, high, place = 0.0, 1.0, space.box
+    is_scaled = space.elements(space.example) <= most
+    place: Callable[[float], dict[str, int]] = space.scale if is_scaled else space.box
+    low, high = 0.0, _DOUBLINGS if is_scaled else 1.0
     for _ in range(24):
         middle = (low + high) / 2
         low, high = (middle, high) if space.elements(place(middle)) <= most else (low, middle)

@@ -13,8 +13,9 @@ from torch.export import Dim
 import shapeline
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.bench import Bench
 from lowering.numerics.judging.ancestry import converts, trace_results
+from lowering.numerics.reference import Reference
 from lowering.numerics.running.integers import Made, Recording, Replaying
 from lowering.numerics.running.runner import make_runner
 from lowering.stage import Silent

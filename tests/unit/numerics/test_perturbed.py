@@ -10,9 +10,10 @@ import torch
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics import noise
-from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.bench import Bench
 from lowering.numerics.judging import perturbed
 from lowering.numerics.judging.ancestry import trace_results
+from lowering.numerics.reference import Reference
 from lowering.numerics.running.runner import make_runner
 from lowering.stage import Silent
 from lowering.stages.export import Export

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lowering.errors import Mismatch
 from lowering.model import Symbol
@@ -81,3 +82,49 @@ def test_the_time_of_eager_at_a_size_is_measured_once(monkeypatch: pytest.Monkey
     first = verify(PARTS)
     monkeypatch.setattr(bench.Bench, "seconds", lambda self, sizes: pytest.fail("was measured again"))
     assert set(verify(PARTS)) == set(first)
+
+
+def test_eager_runs_at_the_first_point_alone_where_it_gives_there_what_an_earlier_job_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    run = bench.Bench.reference
+
+    def count(self: Any, point: Any, *rest: Any, **named: Any) -> Any:
+        asked.append(str(point))
+        return run(self, point, *rest, **named)
+
+    monkeypatch.setattr(bench.Bench, "reference", count)
+    first = verify(PARTS)
+    assert len(asked) == len(first)
+    asked.clear()
+    assert set(verify(PARTS)) == set(first)
+    assert len(asked) == 1
+
+
+def test_results_of_eager_are_not_taken_over_where_its_own_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no key sees, such as another version of a library that is not watched, shows at the first point."""
+    verify(PARTS)
+    asked: list[str] = []
+    run = bench.Bench.reference
+
+    def differ(self: Any, point: Any, *rest: Any, **named: Any) -> Any:
+        asked.append(str(point))
+        reference = run(self, point, *rest, **named)
+        return replace(reference, want=tuple(value * (1 + 1e-6) if value.is_floating_point() else value for value in reference.want))
+
+    monkeypatch.setattr(bench.Bench, "reference", differ)
+    again = verify(PARTS)
+    assert len(asked) == len(again)
+    assert not all(maker for makers in again.values() for maker in makers)
+
+
+def test_what_was_kept_of_eager_is_in_the_record_of_a_job_that_takes_it_over() -> None:
+    def kept() -> list[Any]:
+        with executables.keep(), verdicts.keep(PARTS, "run/job"):
+            found = Verify(points=3, platforms=("cpu",)).apply(program(), Heard())
+        return [want for _, _, want in found.verification.kept]  # type: ignore[attr-defined]
+
+    first, again = kept(), kept()
+    assert len(first) == len(again) > 1
+    for one, other in zip(first, again, strict=True):
+        assert len(one) == len(other)
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -10,8 +10,9 @@ import torch
 
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.bench import Bench
 from lowering.numerics.judging.vectors import Owned, Vectors
+from lowering.numerics.reference import Reference
 from lowering.stage import Silent
 from lowering.stages.export import Export
 

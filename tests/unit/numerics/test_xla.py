@@ -10,7 +10,7 @@ import torch
 
 from lowering.errors import Refused, StageFailed
 from lowering.ir import mlir, portable
-from lowering.numerics.bench import Reference
+from lowering.numerics.reference import Reference
 from lowering.numerics.running import xla
 from lowering.numerics.verifier import is_long_loop
 from lowering.store import executables
