@@ -49,6 +49,8 @@ class Symbol(Bound):
             found.append(Problem(f"{place}.min", f"is {self.min}", "sizes are 0 or more"))
         if self.min > LARGEST:
             found.append(Problem(f"{place}.min", f"is {self.min}", f"sizes are at most {LARGEST}"))
+        if self.max is not None and self.max > LARGEST:
+            found.append(Problem(f"{place}.max", f"is {self.max}", f"sizes are at most {LARGEST}; without max there is no bound"))
         if self.multiple_of < 1:
             found.append(Problem(f"{place}.multiple_of", f"is {self.multiple_of}", "use 1 or more"))
             return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -108,6 +110,22 @@ def collect_overrides(options: argparse.Namespace) -> list[str]:
 def find_folders(options: argparse.Namespace) -> Folders:
     """Return the folders that the options of a plan parser search for configurations."""
     return Folders((*(Path(folder).resolve() for folder in options.config_dir), CONFIGS))
+
+
+def parse_number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+    """Return a function that reads a number from `least` to `most`, as the type of an argparse option."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:  # nan is in no range
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"'{text}' is not {what} from {least:.12g} to {most:.12g}")
+        return value
+
+    return parse
 
 
 def parse_size(text: str) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.command import targets
-from flows.command.arguments import NEWEST, add_output, make_parser
+from flows.command.arguments import NEWEST, add_output, make_parser, parse_number
 from flows.command.exits import OK, UNEXPECTED
 from flows.history import bisection, versions
 from flows.history.bisection import Bisection, Judge
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
                         help="commit (of Shapeline), model (commits of its repository), or a package: torch-mlir, jaxlib, transformers")
     parser.add_argument("--by", choices=("outcome", "dims", "numerics", "seconds"), default="outcome",
                         help="what is judged (default: outcome)")
-    parser.add_argument("--limit", type=float, metavar="X",
+    parser.add_argument("--limit", type=parse_number(float, 0, sys.float_info.max), metavar="X",
                         help="what is bad beyond: a relative error for numerics, the time of all stages for seconds")
     parser.add_argument("--repository", type=Path, metavar="DIR", help="of --axis model: the model's repository (default: of this folder)")
     parser.add_argument("--run", default="latest", help=f"the run whose configuration is used: {NEWEST}")

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.command import printing
-from flows.command.arguments import add_output, add_trust, make_parser, parse_size
+from flows.command.arguments import add_output, add_trust, make_parser, parse_number, parse_size
 from flows.command.exits import OK
 from flows.command.printing import format_age, format_size
+from flows.config.document import MONTH
 from flows.output import RUNS, STORE
 from flows.runs import copies
 from lowering import files
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     gc.add_argument("--keep", action="append", default=[], metavar="RUN", help="keep the results that this run used (repeatable)")
     gc.add_argument("--at-url", action="store_true",
                     help="clean the store at the URL of --output, which all machines share, instead of this machine's copy")
-    gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS",
+    gc.add_argument("--idle", type=parse_number(float, 0, MONTH), default=3600.0, metavar="SECONDS",
                     help="keep results used within the last SECONDS (default: 3600)")
     sign = commands.add_parser("sign", help=f"sign what the store held before it had the key of ${signing.KEY}, so that runs use it")
     add_trust(sign)

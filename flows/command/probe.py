@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from flows.command import printing
-from flows.command.arguments import collect_overrides, make_plan_parser
+from flows.command.arguments import collect_overrides, make_plan_parser, parse_number
 from flows.command.exits import OK, UNEXPECTED
 from flows.config.expansion import job_id
 from flows.config.plan import Plan, plan
@@ -23,7 +23,7 @@ from flows.runs.record import make_folder_name
 from lowering import files
 from lowering.errors import ConfigError, InfraError, Problem, suggest
 from lowering.job import Job
-from lowering.model import Symbol
+from lowering.model import LARGEST, Symbol
 from lowering.numerics.delivery.probe import Attempt, Finding, probe
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import prepare
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; exit 1 if less than the declared range is accepted."""
     parser = make_plan_parser("probe", "Find the widest range of a symbol of JOB that lowers and verifies, and why it fails beyond.")
     parser.add_argument("--symbol", required=True, metavar="NAME", help="the symbol to probe")
-    parser.add_argument("--limit", type=int, metavar="SIZE",
+    parser.add_argument("--limit", type=parse_number(int, 1, LARGEST), metavar="SIZE",
                         help=f"also try sizes beyond the declared max, up to SIZE (without a max: {LIMIT})")
     parser.add_argument("--json", action="store_true", help="print probe.json")
     options = parser.parse_intermixed_args(arguments)

@@ -8,9 +8,9 @@ import time
 import webbrowser
 from collections.abc import Sequence
 
-from flows.command.arguments import make_parser
+from flows.command.arguments import make_parser, parse_number
 from flows.command.exits import OK, UNEXPECTED
-from flows.config.document import Server
+from flows.config.document import MONTH, Server
 from flows.engine import access, managed, server, server_state
 from flows.engine.server_state import Standing
 from lowering.worker import keeper
@@ -21,10 +21,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_parser("server", "Run a Prefect server in the foreground, or control the managed one, which a run starts when it needs "
                                    "one. Its password is in a file that only you can read.")
     parser.add_argument("word", nargs="?", choices=("start", "stop", "status", "open"), help="what to do with the managed server")
-    parser.add_argument("--port", type=int, default=4200, help="the port of a server in the foreground (default: 4200)")
-    parser.add_argument("--idle-minutes", type=float, default=Server.idle_minutes, metavar="N",
+    parser.add_argument("--port", type=parse_number(int, 1, 65535), default=4200,
+                        help="the port of a server in the foreground (default: 4200)")
+    parser.add_argument("--idle-minutes", type=parse_number(float, 0, MONTH / 60), default=Server.idle_minutes, metavar="N",
                         help="with start and open: how long the server stays when nobody uses it (default: %(default)g)")
-    parser.add_argument("--keep-days", type=float, default=Server.keep_days, metavar="N",
+    parser.add_argument("--keep-days", type=parse_number(float, 1, 3650), default=Server.keep_days, metavar="N",
                         help="how long the database keeps a flow run that has ended (default: %(default)g)")
     parser.add_argument("--force", action="store_true", help="with stop: even if a run uses the server")
     options = parser.parse_args(arguments)

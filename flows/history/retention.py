@@ -11,7 +11,7 @@ from pathlib import Path
 from flows.output import REPORT
 from flows.report import levels
 from flows.report.dashboard import views
-from flows.runs import shapes
+from flows.runs import record, shapes
 from lowering.errors import ConfigError
 
 BULK = (".pt", ".pt2", ".safetensors", ".stablehlo", ".mlirbc")  # files that a stage writes besides its text
@@ -53,7 +53,7 @@ class _Kept:
 def plan(runs: Path, keep: Keep, pinned: Collection[str] = (), now: datetime | None = None) -> list[Removal]:
     """Return the removals that `keep` requires, oldest first.
 
-    Pinned runs and the newest run of each suite are kept, and runs without a report, which are still in progress.
+    Pinned runs and the newest run of each suite are kept, and runs in progress, which have no report yet or hold their lock.
     """
     found = sorted(_find_finished(runs), key=lambda run: (run.started, run.folder.name))
     newest = {run.suite: run.folder.name for run in found}
@@ -81,6 +81,8 @@ def plan(runs: Path, keep: Keep, pinned: Collection[str] = (), now: datetime | N
 def apply(removals: Sequence[Removal]) -> None:
     """Carry out removals. A whole run is renamed first, so that no reader finds half of it. Raises OSError."""
     for removal in removals:
+        if record.is_running(removal.folder):  # continued since it was planned
+            continue
         if removal.whole:
             gone = removal.folder.rename(removal.folder.with_name(f".removed-{removal.folder.name}"))
             shutil.rmtree(gone)
@@ -105,7 +107,7 @@ def _fit_size(left: int, limit: int, rest: Sequence[_Kept], whole: dict[Path, Re
 def _find_finished(runs: Path) -> Iterator[_Kept]:
     for path in runs.glob(f"*/{REPORT}"):
         folder = path.parent
-        if folder.is_symlink():
+        if folder.is_symlink() or record.is_running(folder):
             continue
         try:
             data = shapes.read_report(path)

@@ -28,7 +28,7 @@ from lowering.record import folder as folders
 from lowering.record.result import Expectation
 from lowering.store import keys, signing
 
-ENDED, LOCK, RESERVE = "ended.json", ".lock", ".reserve"
+ENDED, RESERVE = "ended.json", ".reserve"
 REPORT_BYTES, JOB_BYTES = 2 << 20, 64 << 10  # reserved on the disk for the report of a run, and of each of its jobs
 
 
@@ -164,7 +164,7 @@ def _lock(folder: Path) -> int | None:
 
     Returns None on a file system without locks, where two concurrent runs with the same identity are not detected.
     """
-    file = files.open_lock(folder / LOCK)
+    file = files.open_lock(folder / record.LOCK)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import shlex
@@ -19,7 +20,7 @@ from lowering.record.folder import MANIFEST
 from lowering.record.result import UNJUDGED, Expectation, JobResult, build_not_run, explain_unreadable
 
 SCHEMA = 1
-RUN = "run.json"
+RUN, LOCK = "run.json", ".lock"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,18 @@ def load(folder: Path) -> Record:
 def is_own(run: Record) -> bool:
     """Return whether this user made the run on this machine."""
     return trust.is_own(run.data, RUN)
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether a process works on the run in `folder`: one that holds its lock, which ends with the process."""
+    try:
+        with files.open_regular(folder / LOCK) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # the run was never locked, or the file system has no locks
+        return False
+    return False
 
 
 def make_folder_name(text: str) -> str:

@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     ("method=a..b", "method", "'a..b' is not the name of a method (for example forward, or model.encoder)"),
     ("entries={decoder: null}", "entries.decoder", "drops 'decoder', but there is no such entry (entries: none)"),
     ("entries={decode: {}, decoder: null}", "entries.decoder", "did you mean 'decode'?"),
+    ("symbols={batch: {max: 10000000000}}", "symbols.batch.max", "sizes are at most 2147483647; without max there is no bound"),
     ("inputs.features.pad=zero", "inputs.features.pad", "'zero' is not a number (a number, for example pad: 0)"),
     ("inputs.features.state=1", "inputs.features.state", "true, or the name of the result"),
     ("stages.verify.levels=[mhl]", "stages.verify.levels[0]", "did you mean 'mhlo'?"),
