@@ -18,7 +18,8 @@ from lowering.custom import libraries
 _TORCH, _OWN = f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/"
 # The sizes at which a proposal is tried.
 TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32, "frames": 64}
-LARGEST = 5e7  # parameters of a model that is run with values
+# Parameters of a model that is run with values: to confirm a refusal, and where forward reads values, so that no trial without them can tell.
+LARGEST, LARGEST_READING = 5e7, 1e9
 
 
 def build(make: Callable[[], Any]) -> Any:
@@ -34,15 +35,15 @@ def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Calla
                  sizes: Mapping[str, int] = TRIED) -> str | None:  # fmt: skip
     """Run the module on inputs of the proposed shapes, with `sizes` of the symbols. Return the first line of what it raised, or None.
 
-    The inputs have no values, nor do the weights. If that fails, as it does where forward reads values, and the model is small, run one
-    that `make` builds with values.
+    The inputs have no values, nor do the weights. If that fails and the model is small enough, run one that `make` builds with values.
     """
     own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
     try:
         with _silence(), own or FakeTensorMode(allow_non_fake_inputs=True):
             _run(inputs, module, sizes)
     except Exception as error:  # noqa: BLE001 - models raise anything
-        if sum(parameter.numel() for parameter in module.parameters()) > LARGEST:
+        largest = LARGEST_READING if isinstance(error, DataDependentOutputException) else LARGEST
+        if sum(parameter.numel() for parameter in module.parameters()) > largest:
             return describe_failure(error)
         try:
             _run(inputs, make(), sizes)
