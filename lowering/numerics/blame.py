@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
+from unittest.mock import patch
+
+import torch
 
 from lowering.level import Level, Program
 from lowering.numerics.bench import Bench
 from lowering.numerics.reference import Reference
-from lowering.numerics.running.runner import Tensors, runs_here
+from lowering.numerics.running.runner import LevelRun, Tensors, runs_here
 from lowering.numerics.running.xla import Xla
+from lowering.symbols import frames
+
+_NAMED_LINES = 3  # of those that ask whether they are exported
 
 
 def find_first_wrong(bench: Bench, program: Program, given: Tensors, reference: Reference, device: Xla,
@@ -23,10 +31,12 @@ def find_first_wrong(bench: Bench, program: Program, given: Tensors, reference: 
         if not runs_here(form.level) or not (run := bench.build_run(form, device)):
             skipped.append(form.level.word)
             continue
-        found = bench.check(replace(run, weights=weights), given, reference)
+        run = replace(run, weights=weights)
+        found = bench.check(run, given, reference)
         if not found.agrees:
             unrun = f" ({', '.join(dict.fromkeys(skipped))} not run)" if skipped else ""
-            return f"first wrong level: {form.level.word}; {agrees} is right{unrun}"
+            asks = _find_question(bench, run, given) if agrees == "eager" else ""
+            return f"first wrong level: {form.level.word}; {agrees} is right{unrun}{asks}"
         agrees, skipped = form.level.word, []
     return "no level is wrong when run again"
 
@@ -40,3 +50,43 @@ def list_forms(program: Program) -> list[Program]:
             forms.insert(0, form)
         form = form.above
     return forms
+
+
+def _find_question(bench: Bench, run: LevelRun, given: Tensors) -> str:
+    """Say at which lines the module asks whether it is exported, if it computes there what the program does; empty if it does not.
+
+    Such code takes one branch in eager mode and another one in each export, so no lowering makes the two equal.
+    """
+    try:
+        with _pretend_to_export() as asking:
+            want = bench.eager(given)
+        got = run(bench.select_inputs(given))
+    except Exception:  # noqa: BLE001 - the module may not run so, and then it says nothing
+        return ""
+    agrees = all(bench.compare(one, other, making).agrees for one, other, making in zip(got, want, bench.makings, strict=True))
+    if not agrees or not asking:
+        return ""
+    lines = [*dict.fromkeys(asking)]
+    more = f" and {len(lines) - _NAMED_LINES} more lines" if len(lines) > _NAMED_LINES else ""
+    return (f"; the module itself computes what the program does while torch.export traces it, because its code asks whether it is traced "
+            f"({', '.join(lines[:_NAMED_LINES])}{more}): let it compute the same in both cases")
+
+
+@contextmanager
+def _pretend_to_export() -> Iterator[list[str]]:
+    """Let torch answer that an export is in progress, without one. Yield the model's lines that ask, which the block fills.
+
+    A function called `is_...` passes the question on: the line is that of its caller.
+    """
+    asking: list[str] = []
+
+    def ask() -> bool:
+        spots = [spot for spot in frames.read_live_stack(None) if not spot[2].startswith("is_")]
+        if spots:
+            asking.append(str(frames.convert_spot(spots[-1])))
+        return True
+
+    answers: dict[str, bool | Callable[[], bool]] = {"_is_exporting_flag": True, "_is_compiling_flag": True,
+                                                     "is_exporting": ask, "is_compiling": ask}  # fmt: skip
+    with patch.multiple(torch.compiler, **answers):  # type: ignore[arg-type]
+        yield asking
