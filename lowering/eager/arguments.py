@@ -89,10 +89,11 @@ def _check_flattened(built: Any, name: str, leaves: Mapping[str, Any], model: Mo
     """Raise LoadError unless the tensors of an argument are the declared ones, by the declared names."""
     declared = {id(value): path for path, value in leaves.items() if path == name or path.startswith(f"{name}.")}
     try:
-        found = [(".".join(filter(None, (name, path))), leaf) for path, leaf in pytrees.flatten(built)]
+        pytree.tree_flatten_with_path(built)  # which torch.export calls for arguments, and not for results
     except ValueError as error:  # a class without flatten_with_keys_fn
         fix = "register the class with flatten_with_keys_fn"
         raise LoadError(Problem(f"models.{model.name}.inputs.{name}", str(error), fix)) from error
+    found = [(".".join(filter(None, (name, path))), leaf) for path, leaf in pytrees.flatten(built)]
     problems = list(_compare(found, declared, f"models.{model.name}.inputs.{name}"))
     if problems:
         raise LoadError(problems)

@@ -28,9 +28,23 @@ def build_marked(spec: pytree.TreeSpec) -> Any:
 
 def flatten(tree: Any) -> list[tuple[str, Any]]:
     """Return the leaves of a tree with their names, in torch's order."""
-    paths, _ = pytree.tree_flatten_with_path(tree)
+    paths = list(_list_paths(tree, ()))
     inner: dict[int, dict[int, str]] = {}
     return [(".".join(_list_words(tree, path, leaf, inner)), leaf) for path, leaf in paths]
+
+
+def _list_paths(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Iterate over the leaves of a tree with their paths, as `tree_flatten_with_path` does, which refuses a class that gives no keys."""
+    handler = pytree.SUPPORTED_NODES.get(pytree._get_node_type(node))
+    if handler is None:
+        yield path, node
+        return
+    if handler.flatten_with_keys_fn is not None:
+        keyed, _ = handler.flatten_with_keys_fn(node)
+    else:
+        keyed = [(pytree.SequenceKey(index), child) for index, child in enumerate(handler.flatten_fn(node)[0])]
+    for key, child in keyed:
+        yield from _list_paths(child, (*path, key))
 
 
 def list_sources(tree: Mapping[str, Any]) -> dict[str, str]:

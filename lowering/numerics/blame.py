@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -86,7 +87,6 @@ def _pretend_to_export() -> Iterator[list[str]]:
             asking.append(str(frames.convert_spot(spots[-1])))
         return True
 
-    answers: dict[str, bool | Callable[[], bool]] = {"_is_exporting_flag": True, "_is_compiling_flag": True,
-                                                     "is_exporting": ask, "is_compiling": ask}  # fmt: skip
-    with patch.multiple(torch.compiler, **answers):  # type: ignore[arg-type]
+    answers: dict[str, Any] = {"_is_exporting_flag": True, "_is_compiling_flag": True, "is_exporting": ask, "is_compiling": ask}
+    with patch.multiple(torch.compiler, **answers):
         yield asking

@@ -18,7 +18,7 @@ from lowering.custom import libraries
 _TORCH, _OWN = f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/"
 # The sizes at which a proposal is tried.
 TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32, "frames": 64}
-# Parameters of a model that is run with values: to confirm a refusal, and where forward reads values, so that no trial without them can tell.
+# Parameters of a model that is run with values: to confirm a refusal, and where forward reads values, so that only such a trial can tell.
 LARGEST, LARGEST_READING = 5e7, 1e9
 
 

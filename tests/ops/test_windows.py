@@ -118,6 +118,17 @@ def test_images_get_their_sizes_back() -> None:
     assert differences(forms, ((2, 3, "h", "w"),), [(normal(2, 3, 6, 7),), (normal(2, 3, 5, 4),), (normal(2, 3, 1, 2),)], least=1) == []
 
 
+def test_a_convolution_in_as_many_groups_as_a_size_has() -> None:
+    line, square, bias = torch.arange(5.0), normal(1, 1, 3, 2), normal(1)
+    forms: dict[str, Callable[..., Any]] = {
+        "channels": lambda x: functional.conv1d(x, line.repeat(x.shape[1], 1, 1), padding=2, groups=x.shape[1]),
+        "unbatched": lambda x: functional.conv1d(x[0], line.repeat(x.shape[1], 1, 1), stride=2, dilation=2, padding=4, groups=x.shape[1]),
+        "images": lambda x: functional.conv2d(x[None], square.expand(x.shape[0], 1, 3, 2), bias.expand(x.shape[0]), (1, 2), (1, 0), 1,
+                                              x.shape[0]),
+    }  # fmt: skip
+    assert differences(forms, (("b", "channels", "length"),), [(normal(2, 3, 9),), (normal(4, 5, 6),), (normal(1, 1, 4),)], least=1) == []
+
+
 def test_spectra_of_another_length() -> None:
     forms: dict[str, Callable[..., Any]] = {
         "rfft": lambda x: torch.fft.rfft(x, n=6, norm="ortho"), "irfftn": lambda x: torch.fft.irfftn(x, (-1, 7)),

@@ -25,8 +25,8 @@ def assert_usual_sizes() -> Iterator[None]:
         except GuardOnDataDependentSymNode:
             expression = self.replace(orig_expr) if isinstance(orig_expr, sympy.Basic) else orig_expr
             usual = _answer_usual(expression)
-            if usual is None:
-                raise
+            if usual is None or any(self.bound_sympy(symbol).upper <= 1 for symbol in free_unbacked_symbols(expression)):
+                raise  # a symbol of 0 and 1 alone is the truth value of a tensor, of which no answer is the usual one
             holds = expression if usual else sympy.Not(expression)
             self.guard_or_defer_runtime_assert(holds, f"the program was captured for {holds}")
             return sympy.true if usual else sympy.false

@@ -1,7 +1,8 @@
-"""Transposed convolutions with weights or an output padding of dynamic size, and the gradients of convolutions."""
+"""Convolutions in a dynamic number of groups, transposed ones with weights or an output padding of dynamic size, and gradients."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -18,6 +19,17 @@ Tensor: TypeAlias = torch.Tensor
 def is_transposed(node: Node) -> bool:
     """Return whether a convolution node is transposed, and has a weight of dynamic size or paddings that torch-mlir does not lower."""
     return bool(node.args[6]) and (has_dynamic_weight(node) or has_dynamic_sizes(node) or has_uneven_padding(node))
+
+
+def has_dynamic_groups(node: Node) -> bool:
+    """Return whether a convolution node has a number of groups that is a size, a constant in HLO, and a kernel of constant size."""
+    kernel = node.args[1].meta["val"].shape[2:]  # type: ignore[union-attr]
+    return isinstance(find_argument(node, "groups"), Node) and not any(isinstance(size, torch.SymInt) for size in kernel)
+
+
+def has_own_form(node: Node) -> bool:
+    """Return whether `convolve` computes a convolution node."""
+    return is_transposed(node) or (not node.args[6] and has_dynamic_groups(node))
 
 
 def has_uneven_padding(node: Node) -> bool:
@@ -41,14 +53,54 @@ def needs_decomposition(node: Node) -> bool:
     return has_dynamic_weight(node) or has_dynamic_sizes(node) or has_uneven_padding(node) or is_unbatched(node)
 
 
-def add_batch(op: Callable[..., Any], image: Tensor, *settings: Any) -> Tensor:
-    """Compute a convolution of one image as a batch of one."""
-    return op(image.unsqueeze(0), *settings).squeeze(0)  # type: ignore[no-any-return]
+def is_unusual(node: Node) -> bool:
+    """Return whether a composite convolution has no batch dim, or a number of groups that is a size."""
+    return is_unbatched(node) or has_dynamic_groups(node)
+
+
+def convolve_whole(op: Callable[..., Any], image: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] = (1,),
+                   padding: Sequence[int] = (0,), dilation: Sequence[int] = (1,), groups: int = 1) -> Tensor:
+    """Compute a composite convolution in the forms that `is_unusual` names. One image is a batch of one."""
+    if image.dim() < weight.dim():
+        return convolve_whole(op, image.unsqueeze(0), weight, bias, stride, padding, dilation, groups).squeeze(0)
+    if isinstance(groups, torch.SymInt):
+        return convolve_in_groups(image, weight, bias, stride, padding, dilation, groups)
+    return op(image, weight, bias, stride, padding, dilation, groups)  # type: ignore[no-any-return]
 
 
 def convolve_by_time(image: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
     """Compute aten::conv_tbc: a convolution of (time, batch, channels) with (width, channels, outputs)."""
     return torch.conv1d(image.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
+
+
+def convolve(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+             is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
+    """Compute aten::convolution in the forms that `has_own_form` names."""
+    if is_transposed:
+        return transpose_convolution(image, weight, bias, stride, padding, dilation, is_transposed, output_padding, groups)
+    return convolve_in_groups(image, weight, bias, stride, padding, dilation, groups)
+
+
+def convolve_in_groups(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+                       dilation: Sequence[int], groups: int) -> Tensor:
+    """Compute a convolution in any number of groups: a matmul of each group's windows (batch, groups, channels * kernel, positions)."""
+    batch, sizes = image.shape[0], image.shape[2:]
+    rank = len(sizes)
+    stride, padding, dilation = ([*given] * (rank if len(given) == 1 else 1) for given in (stride, padding, dilation))
+    outputs, inputs, *kernel = weight.shape
+    counts = [(size + 2 * pad - step * (taken - 1) - 1) // every + 1
+              for size, pad, step, taken, every in zip(sizes, padding, dilation, kernel, stride, strict=True)]
+    padded = torch.constant_pad_nd(image, [edge for pad in reversed(padding) for edge in (pad, pad)]) if any(padding) else image
+    windows = []
+    for place in itertools.product(*map(range, kernel)):
+        window = padded
+        for dim, (number, step, count, every) in enumerate(zip(place, dilation, counts, stride, strict=True), start=2):
+            start = number * step
+            window = torch.ops.aten.slice.Tensor(window, dim, start, start + (count - 1) * every + 1, every)
+        windows.append(window.reshape(batch, groups, inputs, math.prod(counts)))
+    rows = weight.reshape(groups, outputs // groups, inputs, math.prod(kernel)).movedim(3, 2).flatten(2)
+    result = torch.matmul(rows, torch.cat(windows, 2)).reshape(batch, outputs, *counts)
+    return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 
 
 def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],

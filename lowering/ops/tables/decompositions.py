@@ -83,10 +83,10 @@ TABLE: dict[Any, Row] = {
     aten.new_empty.default: Row(factories.new_zeros, "uninitialized memory has no form in StableHLO"),
     aten.new_empty_strided.default: Row(factories.new_zeros_strided, "uninitialized memory has no form in StableHLO"),
     aten.constant_pad_nd.default: Row(padding.pad_constant, "needs constant sizes and real numbers", padding.is_dynamic_or_complex),
-    aten.convolution.default: Row(convolution.transpose_convolution, "needs constant kernels and paddings", convolution.is_transposed),
+    aten.convolution.default: Row(convolution.convolve, "needs constant kernels, paddings and groups", convolution.has_own_form),
     **{op: Row(decompose_composite(op), "needs constant kernels and paddings", convolution.needs_decomposition)
        for op in (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)},
-    **{op: Row(partial(convolution.add_batch, op), "needs a batch dim", convolution.is_unbatched)
+    **{op: Row(partial(convolution.convolve_whole, op), "needs a batch dim and constant groups", convolution.is_unusual)
        for op in (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)},
     aten.gcd.default: Row(division.gcd, NONE),
     aten.lcm.default: Row(division.lcm, NONE),

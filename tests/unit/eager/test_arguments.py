@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 from transformers import DynamicCache, StaticCache
 
-from lowering.eager import inputs
+from lowering.eager import inputs, pytrees
 from lowering.eager.arguments import assemble
 from lowering.eager.module import instantiate, run_eager
 from lowering.errors import LoadError
@@ -45,6 +46,21 @@ def test_a_cache_has_the_layers_of_the_config_and_its_tensors_are_named() -> Non
     assert cache.layers[1].keys is leaves["past_key_values.layers.1.keys"]
     want = module(**assemble(model, module, leaves)).past_key_values.layers[1].values
     assert torch.equal(run_eager(module, model, leaves).tensors["past_key_values.layers.1.values"], want)
+
+
+class Keyless(dict[str, Any]):
+    """A mapping that flattens itself without keys, as the results of diffusers do."""
+
+
+pytree.register_pytree_node(Keyless, lambda made: (list(made.values()), list(made)),
+                            lambda values, keys: Keyless(zip(keys, values, strict=True)))  # fmt: skip
+
+
+def test_results_of_a_class_that_gives_no_keys_are_named_by_what_holds_them() -> None:
+    parts = torch.ones(1), torch.ones(2), torch.ones(3)
+    found = pytrees.flatten({"a": Keyless(sample=parts[0], rest=(parts[1], [parts[2]]))})
+    assert [name for name, _ in found] == ["a.sample", "a.rest.0", "a.rest.1.0"]
+    assert all(leaf is part for (_, leaf), part in zip(found, parts, strict=True))
 
 
 def test_a_static_cache_names_the_tensors_that_are_not_declared() -> None:

@@ -214,6 +214,13 @@ def test_transposed_convolution(groups: int) -> None:
     torch.testing.assert_close(convolution.transpose_convolution(*arguments), aten.convolution.default(*arguments), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolution_in_groups(groups: int) -> None:
+    arguments = (normal(2, 4, 5, 6), normal(3 * groups, 4 // groups, 3, 2), normal(3 * groups), [2, 3], [1, 0], [1, 2])
+    want = aten.convolution.default(*arguments, False, [0, 0], groups)
+    torch.testing.assert_close(convolution.convolve_in_groups(*arguments, groups), want, rtol=1e-4, atol=1e-5)
+
+
 def test_nan_of_a_transposed_kernel_reaches_only_what_it_is_multiplied_with() -> None:
     image, weight = normal(2, 3, 5), normal(3, 4, 3)
     weight[1, 2, 0], weight[0, 1, 2] = NAN, INF

@@ -66,3 +66,17 @@ def test_a_program_that_xla_cannot_run_is_unsupported_by_verify_once_a_level(tmp
     assert "XLA computes sizes from the sizes of arguments, none from data" in problem.cause
     assert "until=mhlo" in problem.fix
     assert [stage.outcome for stage in result.stages][-2:] == ["ok", "unsupported"]
+
+
+class Sorted(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if (x[1:] >= x[:-1]).all():
+            return x * 3
+        return x[x > 0]
+
+
+def test_a_branch_on_a_truth_value_is_not_taken_for_a_question_about_a_size(tmp_path: Path) -> None:
+    model = Model("sorted", {"_target_": f"{__name__}.Sorted"}, {"x": Input("float32", ("batch",))}, {"batch": Symbol(2, 64)})
+    result = pipeline.run(Job(model, {**STAGES, "export": Export(archive=False, data_sizes="capacity")}), tmp_path)
+    assert (result.outcome, result.stage) == ("error", "export")
+    assert "branches on the data of a tensor, `if (x[1:] >= x[:-1]).all():`" in result.problems[0].cause
