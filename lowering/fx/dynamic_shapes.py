@@ -73,7 +73,9 @@ def round_examples(model: Model) -> Model:
     taken: set[int] = set()
     symbols = {}
     for name, symbol in model.symbols.items():
-        allowed = [size for count in _ROUND if symbol.admits(size := count * symbol.multiple_of) and size not in taken]
+        sizes = [count * symbol.multiple_of for count in _ROUND]
+        sizes += [-(-symbol.smallest // size) * size for size in sizes]  # of a range that begins above them
+        allowed = [size for size in sizes if symbol.admits(size) and size not in taken]
         example = symbol.example if symbol.example is not None else next(iter(allowed), symbol.pick(taken))
         taken.add(example)
         symbols[name] = replace(symbol, example=example)

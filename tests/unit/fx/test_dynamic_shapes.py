@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.utils._sympy.numbers import int_oo
 
 from lowering.eager import inputs
-from lowering.fx.dynamic_shapes import build_dynamic_shapes
+from lowering.fx.dynamic_shapes import build_dynamic_shapes, round_examples
 from lowering.model import Input, Model, Symbol
 from lowering.model_checks import find_problems
 
@@ -95,3 +95,10 @@ def test_null_is_automatic_and_an_int_is_static() -> None:
     program = export({}, (None, 4), (3,))
     [flexible, static] = dims(program, "x")
     assert isinstance(flexible, tuple) and static == 4 and dims(program, "y") == [3]
+
+
+@pytest.mark.parametrize(("symbol", "example"), [(Symbol(1, 512), 64), (Symbol(400, 4000), 448), (Symbol(3, 3000, 3), 192),
+                                                (Symbol(449, 500), 480)])  # fmt: skip
+def test_a_round_example_is_divided_by_many_numbers_in_any_range(symbol: Symbol, example: int) -> None:
+    model = Model("m", {}, {"x": Input("float32", ("n",))}, {"n": symbol})
+    assert round_examples(model).symbols["n"].example == example
