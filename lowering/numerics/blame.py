@@ -16,7 +16,7 @@ from lowering.numerics.bench import Bench
 from lowering.numerics.reference import Reference
 from lowering.numerics.running.runner import LevelRun, Tensors, runs_here
 from lowering.numerics.running.xla import Xla
-from lowering.symbols import frames
+from lowering.symbols.tracing import frames
 
 _NAMED_LINES = 3  # of those that ask whether they are exported
 
