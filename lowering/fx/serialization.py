@@ -18,6 +18,8 @@ from torch._export.serde import schema, serialize
 from torch._export.serde.union import _Union, _UnionTag
 from torch.export import ExportedProgram
 
+from lowering.fx.tracing import fake_results, tracing_costs
+
 _SHARED = (schema.TensorMeta, schema.SymInt)  # one object for equal tensors and sizes
 
 
@@ -133,7 +135,7 @@ def deserialize_program(saved: bytes, state: dict[str, torch.Tensor], constants:
         return made[key]
 
     replaced = _replace(reader, "_parse_sym_expr", parse_once), _replace(reader, "deserialize_tensor_meta", make_once)
-    with _pause_garbage_collection(), replaced[0], replaced[1]:
+    with _pause_garbage_collection(), fake_results.skip_cache(), tracing_costs.defer_code(), replaced[0], replaced[1]:
         tree = decode(schema.ExportedProgram, saved)
         program = serialize.ExportedProgramDeserializer().deserialize(tree, state, constants)
     _restore_lists(program)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from lowering import types
 from lowering.eager import inputs
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed, Unsupported
 from lowering.level import Program
-from lowering.model import Built, Model
+from lowering.model import Built, Model, Tolerance
 from lowering.numerics import comparison
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.coverage import special_values
@@ -66,6 +67,7 @@ class Bench:
         self.arbiter = Arbiter(self.eager, self.makings, self.note)
         self.halves = find_halves(self.results, self.makings)
         self.is_random = any(making.is_random for making in self.makings)
+        self._tolerances: MutableMapping[torch.Tensor, dict[Making, Tolerance]] = WeakIdKeyDictionary()  # by the results of eager
         self._ran: tuple[Tensors, tuple[torch.Tensor, ...], float] | None = None  # inputs, what eager computed, and its CPU seconds
         self._watched: tuple[Tensors, Picks, tuple[torch.Tensor, ...]] | None = None  # inputs, what eager picked, its results
         self._vectors: tuple[Tensors, Owned] | None = None  # inputs, and the vectors among eager's results
@@ -106,7 +108,12 @@ class Bench:
         return Reference(want, seconds, distribution.draw_runs(self.eager, given, count, seed) if self.is_random else ())
 
     def compare(self, got: torch.Tensor, want: torch.Tensor, making: Making) -> Comparison:
-        tolerance = comparison.find_tolerance(want.dtype, self.model.tolerances, want, making.narrowest)
+        if want not in self._tolerances:  # the same for all levels
+            self._tolerances[want] = {}
+        known = self._tolerances[want]
+        if making not in known:
+            known[making] = comparison.find_tolerance(want.dtype, self.model.tolerances, want, making.narrowest)
+        tolerance = known[making]
         held_to = types.dtype_name(comparison.choose_deciding(want.dtype, making.narrowest))
         return replace(comparison.compare(got, want, tolerance), held_to=held_to)
 

@@ -136,20 +136,25 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
     exact = tolerance.atol == 0 and tolerance.rtol == 0
     originals = zip(_split_flat(got), _split_flat(want), strict=True)
     for (a, b), (raw_a, raw_b) in zip(_split(got, want), originals, strict=True):
-        finite = torch.isfinite(a) & torch.isfinite(b)
-        compared += int(finite.sum())
-        elsewhere = ~finite & ~((a == b) | (torch.isnan(a) & torch.isnan(b)))
-        if count := int(elsewhere.sum()):
-            misplaced += count
-            first_misplaced = first_misplaced if first_misplaced is not None else start + int(elsewhere.int().argmax())
-        error = torch.where(finite, (a - b).abs(), 0.0)
-        size = torch.where(finite, b.abs(), 0.0)
-        over = error - (tolerance.atol + tolerance.rtol * size)
-        bad = finite & (raw_a != raw_b) if exact else over > 0
-        differing += int(bad.sum())
-        if bad.any() and (worst is None or float(over.max()) > excess):
-            position = int((bad * (over + 1)).argmax()) if exact else int(over.argmax())
-            worst, excess = start + position, float(over.max())
+        error, size = (a - b).abs_(), b.abs()
+        if math.isfinite(float(error.sum())):  # so that each element is, as nearly always
+            compared += error.numel()
+            bad = raw_a != raw_b if exact else error > tolerance.rtol * size + tolerance.atol
+        else:
+            finite = torch.isfinite(a) & torch.isfinite(b)
+            compared += int(finite.sum())
+            elsewhere = ~finite & ~((a == b) | (torch.isnan(a) & torch.isnan(b)))
+            if count := int(elsewhere.sum()):
+                misplaced += count
+                first_misplaced = first_misplaced if first_misplaced is not None else start + int(elsewhere.int().argmax())
+            error, size = torch.where(finite, error, 0.0), torch.where(finite, size, 0.0)
+            bad = finite & (raw_a != raw_b) if exact else error > tolerance.rtol * size + tolerance.atol
+        if wrong := int(bad.sum()):
+            differing += wrong
+            over = error - (tolerance.rtol * size + tolerance.atol)
+            if worst is None or float(over.max()) > excess:
+                position = int((bad * (over + 1)).argmax()) if exact else int(over.argmax())
+                worst, excess = start + position, float(over.max())
         if error.numel():
             max_abs = max(max_abs, float(error.max()))
             max_rel = max(max_rel, float((error / size.clamp_min(floor if floor > 0 else 1e-300)).max()))

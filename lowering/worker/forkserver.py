@@ -37,6 +37,7 @@ WARM = (
 LATER = {"huggingface": ("transformers.modeling_utils", "transformers.generation.utils", "transformers.models.auto.modeling_auto",
                          "lowering.sources.huggingface")}  # fmt: skip
 _tried: set[str] = set()
+_seen: set[str] = set()  # classes of transformers that a job has named
 KILL, STACKS = b"kill", b"stacks"  # requests of a watcher, on the job's own socket
 
 
@@ -72,12 +73,15 @@ def load(warm: Sequence[str]) -> None:
 
 
 def load_later(names: Iterable[str]) -> None:
-    """Load further modules into a process that is warm, if it has not tried to yet."""
+    """Load further modules, or attributes of modules (`module:name`), into a process that is warm, if it has not tried to yet."""
     missing = [name for name in names if name not in _tried]
     for name in missing:
         _tried.add(name)
         try:
-            importlib.import_module(name)
+            module, _, attribute = name.partition(":")
+            loaded = importlib.import_module(module)
+            if attribute:
+                getattr(loaded, attribute)
         except Exception:  # noqa: BLE001 - as above
             traceback.print_exc()
     if missing:
@@ -95,6 +99,19 @@ def list_needed(folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError):  # the job's own process reports it
         return []
     return [name for word, names in LATER.items() if word in factory for name in names]
+
+
+def list_repeated(folder: Path) -> list[str]:
+    """Return the classes of transformers that the job of `folder` names after an earlier job did: most architectures come only once."""
+    try:
+        factory = files.read(folder / JOB)["model"]["factory"]
+        named = [factory[key] for key in ("config", "architecture")] if "huggingface" in factory["_target_"] else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    classes = [f"transformers:{name}" for name in named if isinstance(name, str)]
+    repeated = [name for name in classes if name in _seen]
+    _seen.update(classes)
+    return repeated
 
 
 def run(control: socket.socket, parent: int, body: Callable[[Path, Mapping[str, str]], None]) -> None:
@@ -139,7 +156,8 @@ class _Server:
 
     def fork(self, request: dict[str, Any], job: socket.socket) -> None:
         server = os.getpid()
-        load_later(list_needed(Path(request["folder"])))
+        folder = Path(request["folder"])
+        load_later([*list_needed(folder), *list_repeated(folder)])
         try:
             pid = os.fork()
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,31 @@ def test_what_some_factories_need_is_loaded_for_their_jobs(tmp_path: Path, monke
     assert "colorsys" not in sys.modules
     forkserver.load_later(needed)  # one that cannot be loaded is left to the job
     assert "colorsys" in sys.modules
+
+
+def test_a_class_of_transformers_is_loaded_for_the_second_job_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forkserver, "_seen", set())
+
+    def prepare(architecture: object, target: str = "lowering.sources.huggingface.build") -> list[str]:
+        files.write(tmp_path / JOB, {"model": {"factory": {"_target_": target, "config": "GPT2Config", "architecture": architecture}}})
+        return forkserver.list_repeated(tmp_path)
+
+    assert prepare("GPT2Model") == []
+    assert prepare("GPT2LMHeadModel") == ["transformers:GPT2Config"]
+    assert prepare("GPT2LMHeadModel") == ["transformers:GPT2Config", "transformers:GPT2LMHeadModel"]
+    assert prepare(None) == ["transformers:GPT2Config"]
+    assert prepare("GPT2LMHeadModel", "lowering.sources.mlp.MLP") == []
+    assert forkserver.list_repeated(tmp_path / "missing") == []
+
+
+def test_an_attribute_of_a_module_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    lazy = types.ModuleType("lazy_library")
+    lazy.__getattr__ = lambda name: asked.append(name)  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "lazy_library", lazy)
+    for _ in range(2):
+        forkserver.load_later(["lazy_library:Model"])
+    assert [name for name in asked if name == "Model"] == ["Model"]
 
 
 def test_no_job_needs_transformers_before_one_of_its_models_comes() -> None:
