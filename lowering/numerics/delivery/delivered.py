@@ -106,7 +106,7 @@ def _run_script(path: Path, signature: Signature, given: Mapping[str, torch.Tens
                                       for argument in signature.arguments])
     inputs = [value for argument, value in zip(signature.arguments, values, strict=True) if argument.kind == "input"]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined] # a first run is not optimized anyway
             found = torch.jit.load(str(path))(*inputs)
     except ShapelineError:
         raise
