@@ -28,6 +28,7 @@ from lowering.sizes.dims import Affine, Dim, parse_dim
 from lowering.types import DTYPES, NUMBERS
 
 TUPLE, REPEAT, STATE = "tuple", "repeat", "state"
+MOST_REPEATED = 10_000  # of a leaf or a node
 
 Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]
 FILLS = ("randn", "ones", "zeros", "arange", "padding", "randint", "uniform", "constant")
@@ -113,6 +114,8 @@ def expand(tree: Any, name: str, place: str, state: str | None = None) -> Any:
         state = _name_state(tree.state, name, state)
         if tree.repeat is None:
             return Leaf(name, place, tree, state)
+        if not _is_count(tree.repeat):  # in a record: `find_parts` checks what is configured
+            raise ValueError(f"{place}.{REPEAT}: {tree.repeat!r} is not a count")
         leaf = replace(tree, repeat=None)
         return [Leaf(f"{name}.{index}", place, leaf, _join(state, index)) for index in range(tree.repeat)]
     if isinstance(tree, list | tuple):
@@ -191,7 +194,7 @@ class Tree:
         if isinstance(data, Mapping):
             if REPEAT in data and not _is_count(data[REPEAT]) and not isinstance(data[REPEAT], Mapping | list) and not (
                     data[REPEAT] is None and is_leaf(data)):
-                yield (*keys, REPEAT), data, f"{data[REPEAT]!r} is not a count", "write how many times, 1 or more"
+                yield (*keys, REPEAT), data, f"{data[REPEAT]!r} is not a count", f"write how many times, 1 to {MOST_REPEATED}"
             elif is_leaf(data):
                 yield keys, data, "", ""
             elif _is_tuple({key: item for key, item in data.items() if key not in _MARKS}) or (TUPLE in data and TARGET not in data):
@@ -257,7 +260,7 @@ def _is_nested(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_REPEATED
 
 
 def _is_tuple(tree: Mapping[Any, Any]) -> bool:

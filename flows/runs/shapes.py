@@ -128,6 +128,9 @@ def check(kind: Any, data: Any, file: Path) -> None:
         wrong = (job for job in data["jobs"] if job.get("outcome", "ok") not in OUTCOMES)
         misfit = next((f"jobs: '{job['id']:.60}' has the outcome {job['outcome']!r:.60}" for job in wrong), "")
     if not misfit:
+        others = (job for job in data["jobs"] if job.get("model") and "variant" in job and job["id"] != f"{job['model']}--{job['variant']}")
+        misfit = next((f"jobs: '{job['id']:.60}' is not the id of {job['model']:.60}--{job['variant']:.60}" for job in others), "")
+    if not misfit:
         expects = (job for job in data["jobs"] if isinstance(job.get("expect"), Mapping))
         misfit = next((f"jobs: '{job['id']:.60}' expects {job['expect']['outcome']!r:.60}" for job in expects
                        if job["expect"].get("outcome", "ok") not in (*OUTCOMES, UNSPECIFIED)), "")

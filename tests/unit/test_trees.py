@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 
+from lowering import trees
 from lowering.fitting import find_misfits
 from lowering.model import Model
 from lowering.model_checks import find_problems
@@ -85,8 +87,13 @@ i: {dtype: float32, repeat: -1}
         ("c", "3 is neither a tensor nor a structure", "a leaf has a dtype and a shape; constants go under constants"),
         ("d.x.dtype", "3 is not a string", ""),
         ("e", "is neither a tuple nor a mapping", "a tuple is {tuple: [first, second]}"),
-        ("f.repeat", "0 is not a count", "write how many times, 1 or more"),
+        ("f.repeat", "0 is not a count", "write how many times, 1 to 10000"),
         ("g", "is empty", "a leaf has a dtype and a shape; for no value, write null"),
         ("h._target_", "3 is not a dotted path", "write package.module.Class"),
-        ("i.repeat", "-1 is not a count", "write how many times, 1 or more"),
+        ("i.repeat", "-1 is not a count", "write how many times, 1 to 10000"),
     ]
+
+
+def test_a_repetition_that_a_record_has_is_bounded() -> None:
+    with pytest.raises(ValueError, match="1000000000 is not a count"):
+        trees.expand(Input("float32", (1,), repeat=10**9), "x", "inputs.x")

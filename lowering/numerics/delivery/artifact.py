@@ -37,6 +37,7 @@ from lowering.store import weights
 from lowering.types import DTYPES
 
 _MOST = 2 << 30  # bytes of a program that is read
+_TOO_LARGE = ("allocate memory", "overflow")  # what torch says of tensors that no memory holds
 _ROOM = 2.0  # times the difference that verify allowed: another compilation of a program that was just inside may be just outside
 
 
@@ -131,14 +132,16 @@ class Artifact:
         bucket = dispatch.choose(full) if dispatch else None
         program = self.program
         if dispatch and bucket:
-            program = _print_program(read_program(self.folder, bucket.program, bucket.sha256, buckets.FILE))
-            taken = dispatch.pad(taken, bucket)
+            with _convert_errors(self.folder / buckets.FILE):
+                program = _print_program(read_program(self.folder, bucket.program, bucket.sha256, buckets.FILE))
+                taken = dispatch.pad(taken, bucket)
         values = order_arguments(self.signature, self.weights, taken)
         known = find_known_ints(self.signature, values)
         computed = (xla.run(program, values, known) if steps == 1 else
                     xla.repeat(program, values, self.signature.states, steps, known))
         if dispatch and bucket:
-            computed = dispatch.crop(computed, full)
+            with _convert_errors(self.folder / buckets.FILE):
+                computed = dispatch.crop(computed, full)
         else:
             computed = counted.trim(self.signature, computed)
         seconds = time.perf_counter() - start
@@ -222,6 +225,10 @@ def _convert_errors(path: Path, what: str = "") -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _TOO_LARGE):
+            raise
+        raise Refused(Problem("--size", "the tensors of these sizes do not fit into the memory", "choose smaller sizes")) from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         cause = f"{what} cannot be read".strip()
         raise InfraError(Problem(str(path), f"{cause}: {type(error).__name__}: {error}", "run the job again")) from error

@@ -121,6 +121,16 @@ def test_wrong_sizes_are_refused(folder: Path, sizes: dict[str, int], words: str
         artifact.execute(folder, sizes)
 
 
+def test_sizes_that_do_not_fit_into_the_memory_are_refused(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder.parents[3], tmp_path / "copy")) / folder.relative_to(folder.parents[3])
+    data = files.read(copy / SIGNATURE)
+    (name,) = [argument["name"] for argument in data["signature"]["arguments"] if argument["kind"] == "input"][:1]
+    data["model"]["inputs"][name]["shape"] = ["batch", 1 << 50]
+    files.write(copy / SIGNATURE, data)
+    with pytest.raises(Refused, match="do not fit into the memory"):
+        artifact.execute(copy, {"batch": 3})
+
+
 def test_signature_json_has_the_arguments_and_results(folder: Path) -> None:
     described = files.read(folder / SIGNATURE)
     assert [(argument["kind"], argument["name"], argument["dims"]) for argument in described["signature"]["arguments"]] == [

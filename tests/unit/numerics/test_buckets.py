@@ -12,7 +12,7 @@ import torch
 from lowering import files
 from lowering.eager import inputs
 from lowering.eager.module import run_eager
-from lowering.errors import Unsupported
+from lowering.errors import InfraError, Refused, Unsupported
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
@@ -80,6 +80,14 @@ def test_every_bucket_is_static_and_serves_smaller_sizes(tmp_path: Path) -> None
         expected = None if batch > 4 else {"batch": 1 if batch == 1 else 4, "seq": 8 if seq <= 8 else 32}
         assert (done.bucket and done.bucket.sizes) == expected and done.bucketed
     assert found.execute({"batch": 1, "seq": 8}, dynamic=True).bucket is None
+    for part, key, value, error, cause in (
+        ("buckets", "sizes", {}, InfraError, "has no size here"),
+        ("buckets", "sizes", {"batch": 1 << 40, "seq": 1 << 20}, Refused, "memory"),
+        ("results", "dims", ["batch"] * 9, InfraError, "too many indices"), ("arguments", "dims", ["(", 1], InfraError, "cannot read"),
+    ):  # fmt: skip
+        files.write(tmp_path / "dispatch.json", {**record, part: [{**item, key: value} for item in record[part]]})
+        with pytest.raises(error, match=cause):
+            artifact.execute(tmp_path, {"batch": 1, "seq": 8})
 
 
 def test_ints_are_the_buckets_and_results_are_cropped(tmp_path: Path) -> None:

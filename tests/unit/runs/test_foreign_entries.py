@@ -59,6 +59,12 @@ def test_archives_that_a_foreign_environment_names_are_not_read(run: Record, mon
     assert files.read(run.folder / "report.json")["environments"] == {"a": {"requirements": ["/proc/kcore"], "installed": None}}
 
 
+def test_a_job_whose_id_is_of_another_model_is_refused(run: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(run.folder / "run.json", jobs=[*run.data["jobs"], {"id": "../../x", "model": "m", "variant": "v"}])
+    assert said("report", run.folder) == 2
+    assert "'../../x' is not the id of m--v" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_tensors_and_weights_are_read_from_files_only(kind: str, tmp_path: Path) -> None:
     key = weights.write({"w": torch.ones(2)}, tmp_path)
