@@ -20,6 +20,7 @@ from lowering.model import Model, Quantization
 
 INSTALL = "pip install 'shapeline[quantization]'"
 _EAGER_LAYERS = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+_PT2E = ("pt2e_static", "pt2e_dynamic")  # schemes that quantize a graph, whose modules have other names
 _SEED = 4099  # calibration draws other inputs than verify
 
 
@@ -33,7 +34,7 @@ def quantize(module: torch.nn.Module, model: Model) -> torch.nn.Module:
     logging.getLogger("torchao").setLevel(logging.ERROR)  # it reports each GPU kernel that is not there
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if chosen.scheme in ("pt2e_static", "pt2e_dynamic"):
+        if chosen.scheme in _PT2E:
             return _quantize_graph(module, model, chosen)
         _quantize_weights(module, chosen, place)
     return module
@@ -43,6 +44,12 @@ def list_float_weights(module: torch.nn.Module) -> list[str]:
     """List the weights of two or more dims that are still floats of two or more bytes."""
     return [name for name, weight in module.named_parameters() if weight.dim() > 1 and type(weight) is torch.nn.Parameter
             and weight.is_floating_point() and weight.element_size() > 1 and not name.endswith(packed_weights.SCALES)]
+
+
+def list_unmatched(module: torch.nn.Module, chosen: Quantization) -> list[str]:
+    """List the patterns of `skip` that match the name of no module. Quantized modules keep their names."""
+    names = [name for name, _ in module.named_modules()]
+    return [pattern for pattern in chosen.skip if not fnmatch.filter(names, pattern)] if chosen.scheme not in _PT2E else []
 
 
 def list_opaque(module: torch.nn.Module) -> list[Problem]:
@@ -58,9 +65,13 @@ def list_opaque(module: torch.nn.Module) -> list[Problem]:
 
 
 def _quantize_weights(module: torch.nn.Module, chosen: Quantization, place: str) -> None:
+    from torchao.core.config import AOBaseConfig
     from torchao.quantization import quantize_
 
     config = recipe.build(chosen.config) if chosen.config is not None else _CONFIGS[str(chosen.scheme)](chosen)
+    if not isinstance(config, AOBaseConfig):
+        fix = "for example {_target_: torchao.quantization.Int8WeightOnlyConfig}"
+        raise LoadError(Problem(f"{place}.config", f"made a {type(config).__name__}, which is no config of torchao", fix))
     quantized: list[str] = []
 
     def is_chosen(part: torch.nn.Module, name: str) -> bool:

@@ -76,6 +76,8 @@ class Export(Stage):
     def requires(self, program: Program) -> Sequence[Problem]:
         model = program.model
         found = table.find_problems(self.composites, "stages.export.composites")
+        if not self.policy:
+            found.append(Problem("stages.export.policy", "is empty", "name at least one way, such as declared"))
         if self.composites and model is not None and model.mode == "training":
             found.append(Problem("stages.export.composites", "keeps the ops of inference, and the model is lowered for training",
                                  "remove it for this model"))
@@ -90,6 +92,8 @@ class Export(Stage):
         if model.quantization is not None and (kept := quantized.list_float_weights(module)):
             listed = ", ".join(kept[:5]) + (", …" if len(kept) > 5 else "")
             note("weights_not_quantized", f"{len(kept)} weights stay floats: {listed}", f"models.{model.name}.quantization")
+        for pattern in quantized.list_unmatched(module, model.quantization) if model.quantization is not None else ():
+            note("nothing_skipped", f"no module has a name like '{pattern}'", f"models.{model.name}.quantization.skip")
         if model.checkpoint is None:
             capture.run_once(module, model, example)
         else:  # a run would read all weights

@@ -13,7 +13,7 @@ from torch.export import Dim
 import shapeline
 from flows.report import quantization
 from lowering import pipeline
-from lowering.eager import packed_weights
+from lowering.eager import packed_weights, quantized
 from lowering.eager.module import instantiate
 from lowering.errors import LoadError, Unsupported
 from lowering.job import Job
@@ -81,6 +81,18 @@ def test_a_missing_torchao_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(LoadError, match=r"models\.words\.quantization: needs torchao.*shapeline\[quantization\]"):
         instantiate(declare(quantization=Quantization("int8_weight_only")))
+
+
+@needs_torchao
+def test_a_target_that_makes_no_config_is_refused() -> None:
+    with pytest.raises(LoadError, match=r"quantization\.config: made a Fraction, which is no config of torchao"):
+        instantiate(declare(quantization=Quantization(config={"_target_": "fractions.Fraction"})))
+
+
+@needs_torchao
+def test_a_pattern_that_matches_no_module_is_listed() -> None:
+    chosen = Quantization("int8_weight_only", skip=("lm_head", "down"))
+    assert quantized.list_unmatched(instantiate(declare(quantization=chosen)), chosen) == ["lm_head"]
 
 
 def test_layers_of_eager_quantization_are_refused_by_name() -> None:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from lowering.level import Level, Program
 from lowering.model import Model, Symbol
 from lowering.stages.export import Export
 from tests.unit.models import policy_models as models
@@ -86,3 +87,8 @@ def test_a_size_that_auto_finds_fixed_is_said_in_the_models_words() -> None:
     text = failure(models.model(models.Rows, {"n": N8}, x=("n", 3)), Export(policy=("auto",), explain=False))
     assert re.search(r"the code takes n = 5 only: a loop .* \(tests/unit/models/policy_models.py:\d+ in forward\)", text), text
     assert "in the model's YAML: inputs: {x: {shape: [5, 3]}}" in text and "user-specified" not in text
+
+
+def test_an_empty_policy_is_refused_before_the_export() -> None:
+    (problem,) = Export(policy=()).requires(Program(Level.MODEL, None))
+    assert (problem.place, problem.cause) == ("stages.export.policy", "is empty")
