@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch.fx import Node
+
+from lowering.ops.rows import find_in_table
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -94,6 +96,19 @@ def unfold(tensor: Tensor, dimension: int, size: int, step: int) -> Tensor:
     taken = tensor.index_select(dimension, places.flatten())
     shape = tensor.shape
     return taken.reshape(*shape[:dimension], count, size, *shape[dimension + 1 :]).movedim(dimension + 1, -1)
+
+
+def unfold_backward(gradient: Tensor, input_size: Sequence[Any], dim: int, size: int, step: int) -> Tensor:
+    """Compute aten::unfold_backward: the sum of overlapping windows (..., count, ..., size) along `dim` as (*input_size).
+
+    torch's definition makes one scatter of windows in the shape that unfold gives, and `size` scatters of windows that are broadcast to it,
+    as the envelope of an inverse Fourier transform of several signals is.
+    """
+    if input_size:
+        shape = [*input_size, size]
+        shape[dim % len(input_size)] = gradient.shape[dim % len(input_size)]
+        gradient = gradient.expand(shape)
+    return cast("Tensor", find_in_table(torch.ops.aten.unfold_backward.default)(gradient, input_size, dim, size, step))
 
 
 def is_contiguous_storage(node: Node) -> bool:

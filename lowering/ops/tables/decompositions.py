@@ -77,6 +77,7 @@ TABLE: dict[Any, Row] = {
     aten.empty.memory_format: Row(factories.zeros, "uninitialized memory has no form in StableHLO"),
     aten.new_zeros.default: Row(factories.new_zeros, "needs a constant shape"),
     aten.new_ones.default: Row(factories.new_ones, "needs a constant shape"),
+    aten.unfold_backward.default: Row(views.unfold_backward, "torch's sums windows that are broadcast element by element"),
     aten.diagonal_scatter.default: Row(views.diagonal_scatter, NO_DYNAMIC),
     aten._new_zeros_with_same_feature_meta.default: Row(factories.new_zeros_with_dims, NOT_DEFINED),
     aten.empty_like.default: Row(factories.zeros_like, "uninitialized memory has no form in StableHLO"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from lowering.ops import (
     arithmetic,
@@ -212,6 +213,15 @@ def test_fourier_transforms(normalization: int, length: int) -> None:
 def test_transposed_convolution(groups: int) -> None:
     arguments = (normal(2, 4, 5, 6), normal(4, 3, 3, 2), normal(3 * groups), [2, 3], [1, 0], [1, 2], True, [1, 0], groups)
     torch.testing.assert_close(convolution.transpose_convolution(*arguments), aten.convolution.default(*arguments), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("given", "sizes", "dim"), [((1, 4, 6), [3, 12], 1), ((4, 1, 6), [12, 2], -2), ((4, 6), [12], 0)])
+def test_windows_that_are_broadcast_are_summed_by_one_scatter(given: tuple[int, ...], sizes: list[int], dim: int) -> None:
+    windows = normal(*given)
+    program = make_fx(lambda given: views.unfold_backward(given, sizes, dim, 6, 2))(windows)
+    torch.testing.assert_close(program(windows), aten.unfold_backward(windows.expand(*(4 if size == 12 else size for size in sizes), 6),
+                                                                      sizes, dim, 6, 2))
+    assert not [node for node in program.graph.nodes if node.target is aten.index_add.default]
 
 
 @pytest.mark.parametrize("groups", [1, 2])
