@@ -74,7 +74,8 @@ def round_examples(model: Model) -> Model:
     symbols = {}
     for name, symbol in model.symbols.items():
         sizes = [count * symbol.multiple_of for count in _ROUND]
-        sizes += [-(-symbol.smallest // size) * size for size in sizes]  # of a range that begins above them
+        # Of a range that begins above them, four times its least size: what strides leave of that is often 1, which torch fixes.
+        sizes += [-(-most * symbol.smallest // size) * size for most in (4, 1) for size in sizes]
         allowed = [size for size in sizes if symbol.admits(size) and size not in taken]
         example = symbol.example if symbol.example is not None else next(iter(allowed), symbol.pick(taken))
         taken.add(example)
