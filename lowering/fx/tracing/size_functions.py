@@ -18,7 +18,7 @@ from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch.export import _trace
 from torch.overrides import TorchFunctionMode
 
-from lowering.fx.tracing import detection_functions, scans, size_texts, symbolic_numbers
+from lowering.fx.tracing import batch_norms, detection_functions, scans, size_texts, symbolic_numbers
 from lowering.fx.tracing.symbolic_calls import SymbolicCalls, TracedCalls
 from lowering.ops import attention
 
@@ -36,7 +36,7 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
         replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
     replaced[_trace, "_NonStrictTorchFunctionHandler"] = _watch_calls
     replaced |= symbolic_numbers.list_replacements() | size_texts.list_replacements(is_model_code)
-    replaced |= detection_functions.list_replacements() | scans.list_replacements()
+    replaced |= detection_functions.list_replacements() | scans.list_replacements() | batch_norms.list_replacements()
     originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
     added = symbolic_numbers.list_additions() | size_texts.list_additions(is_model_code) | detection_functions.list_additions()
     for (owner, name), function in (replaced | added).items():

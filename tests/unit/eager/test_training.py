@@ -144,7 +144,7 @@ def test_dropout_of_probability_0_is_none() -> None:
         torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("name", ["Lone", "Counted"])
+@pytest.mark.parametrize("name", ["Lone", "Counted", "Averaged"])
 def test_a_lone_result_is_the_loss(name: str) -> None:
     declared = model(name)
     for got, want in compared(exported(declared), declared, 5).values():
