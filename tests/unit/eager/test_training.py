@@ -48,10 +48,10 @@ def classifier() -> Program:
     return exported(CLASSIFIER)
 
 
-def compared(program: Program, declared: Model, batch: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Each result of the exported program and of eager, by name, at a batch that was not traced."""
+def compared(program: Program, declared: Model, batch: int | None = None, **sizes: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Each result of the exported program and of eager, by name, at sizes that were not traced."""
     assert program.signature is not None
-    given = inputs.make(declared, {"batch": batch})
+    given = inputs.make(declared, sizes if batch is None else {"batch": batch})
     module = program.at(Level.MODEL).ir.module  # type: ignore[union-attr]
     want = Eager(declared, module, program.signature)(given)
     got = make_runner(program, Xla("cpu"))({argument.name: given[argument.name] for argument in program.signature.inputs})
@@ -148,6 +148,16 @@ def test_dropout_of_probability_0_is_none() -> None:
 def test_a_lone_result_is_the_loss(name: str) -> None:
     declared = model(name)
     for got, want in compared(exported(declared), declared, 5).values():
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("tokens", [3, 8])
+def test_a_part_of_a_dim_may_have_one_element(tokens: int) -> None:
+    tree = Input("int64", ("rows", "tokens"), {"randint": [0, 5]})
+    declared = replace(model("Shifted"), inputs={"tokens": tree}, symbols={"rows": Symbol(1, 64), "tokens": Symbol(3, 64)})
+    program = exported(declared)
+    assert program.signature is not None and program.signature.guards == ()
+    for got, want in compared(program, declared, rows=1, tokens=tokens).values():
         torch.testing.assert_close(got, want)
 
 

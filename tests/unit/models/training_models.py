@@ -119,6 +119,20 @@ class Counted(nn.Module):
         return self.layer(x + self.table((x[:, 0] > 0).long())).square().mean() * self.count
 
 
+class Shifted(nn.Module):
+    """(rows, tokens) -> its loss alone: each next token from the two before it, and a total variation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 4)
+        self.window, self.head = nn.Conv1d(4, 4, 2), nn.Linear(4, 5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        hidden = self.window(self.table(tokens).mT).mT
+        loss = nn.functional.cross_entropy(self.head(hidden)[:, :-1].reshape(-1, 5), tokens[:, 2:].reshape(-1))
+        return loss + (hidden[:, 1:] - hidden[:, :-1]).abs().mean()
+
+
 class Averaged(nn.Module):
     """(batch, 4) -> its loss alone, through a batch norm, twice, whose running statistics are those of all batches so far."""
 
