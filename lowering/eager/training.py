@@ -82,6 +82,8 @@ def find_loss(outputs: Outputs, model: Model) -> torch.Tensor:
 def compute_gradients(module: torch.nn.Module, model: Model, outputs: Outputs) -> dict[str, torch.Tensor]:
     """Compute the gradient of every trainable parameter with autograd, by `grad.<name>`; zeros if the loss does not depend on it.
 
+    Sparse gradients are returned as dense ones.
+
     Raises LoadError if the module cannot be trained.
     """
     trained = {name: parameter for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
@@ -91,7 +93,7 @@ def compute_gradients(module: torch.nn.Module, model: Model, outputs: Outputs) -
     except RuntimeError as error:
         problem = Problem(f"models.{model.name}", f"eager's backward raised {error}", "the module itself cannot be trained at these sizes")
         raise LoadError(problem) from error
-    return {f"{GRADIENT}{name}": gradient for name, gradient in zip(trained, found, strict=True)}
+    return {f"{GRADIENT}{name}": gradient.to_dense() for name, gradient in zip(trained, found, strict=True)}
 
 
 def _build_signature(module: torch.nn.Module, targets: Any) -> inspect.Signature:

@@ -17,7 +17,7 @@ from lowering.eager.arguments import assemble
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.fx import cleanup
-from lowering.fx.tracing import assumptions, convolutions, custom_gradients, layouts, overlaps, transforms, window_counts
+from lowering.fx.tracing import assumptions, convolutions, custom_gradients, overlaps, transforms, window_counts
 from lowering.model import Built, Model
 from lowering.numerics import branches
 from lowering.ops.sequences import packed_sequences, recurrent
@@ -135,13 +135,13 @@ def disable_kernels() -> Iterator[None]:
     """Disable what depends on this machine or on the sizes of the example.
 
     An LSTM is decomposed into plain ops, not into one that oneDNN alone knows, and an einsum has no order yet (`ops.einsum` chooses it):
-    opt_einsum would make the example's sizes constants. The choice of a convolution's backend guards no size, nor does a copy to a view, a
-    pooling, or the layout of a result.
+    opt_einsum would make the example's sizes constants. The choice of a convolution's backend guards no size, nor does a copy to a view or
+    a pooling.
     """
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
-        with (convolutions.select_unguarded(), overlaps.find_unguarded(), window_counts.count_unguarded(), layouts.compute_unguarded(),
+        with (convolutions.select_unguarded(), overlaps.find_unguarded(), window_counts.count_unguarded(),
               torch.backends.opt_einsum.flags(enabled=False)):
             yield
     finally:

@@ -40,6 +40,7 @@ def differentiate(captured: ExportedProgram, loss: str, table: Table) -> Exporte
     cleanup.inline_wrappers(captured.graph_module, detach=True)
     cleanup.drop_copies_to_self(captured.graph_module)
     _differentiate_layers(captured)
+    _use_dense_gradients(captured)
     _detach_all_but(captured, loss)
     placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
     values = tuple(node.meta["val"] for node in placeholders)
@@ -104,6 +105,14 @@ def _differentiate_layers(captured: ExportedProgram) -> None:
     for node in cleanup.calls(captured.graph_module):
         if recurrent.has_dynamic_length(node):
             node.target = recurrent_gradients.define(node.target)
+
+
+def _use_dense_gradients(captured: ExportedProgram) -> None:
+    """Let the gradients of tables be dense, also where `sparse=True` asks eager for sparse ones, which no level holds."""
+    for node in cleanup.calls(captured.graph_module):
+        if node.target is torch.ops.aten.embedding.default:
+            node.args = node.args[:4]  # without `sparse`
+            node.kwargs = {name: value for name, value in node.kwargs.items() if name != "sparse"}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from lowering.errors import Problem, Unsupported
 from lowering.export import capture, decomposition, sharing
 from lowering.fx import cleanup, exported, names
 from lowering.fx.replay import tracing
-from lowering.fx.tracing import autograd_definitions, fake_results
+from lowering.fx.tracing import autograd_definitions, fake_results, layouts
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import branches
@@ -126,7 +126,8 @@ class Export(Stage):
         with (capture.disable_kernels(), autograd_definitions.replace_definitions(), fake_results.skip_cache(),
               closed_forms.keep_sizes_short(least) as shortened, questions.watch_questions() as asked):  # fmt: skip
             captured = branches.assert_conditions(capture.capture(built, example, order, options, self.explain, note), built, note)
-            result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)
+            with layouts.compute_unguarded():  # a guard of the capture is judged, and no later trace can be tried in another way
+                result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)
         note.report("sharing", to_plain(sharing.describe_sharing(captured, result, asked, built.model, shortened, bool(self.explain))))
         signature = exported.read_signature(result, built.model)
         return Program(Level.MODEL, built).replace_ir(

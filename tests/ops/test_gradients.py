@@ -29,6 +29,7 @@ def test_gradients_are_those_of_eagers_definitions() -> None:
         "pdist": lambda x: functional.pdist(x.mT.contiguous()),
         "slogdet": lambda x: torch.linalg.slogdet(MATRIX * x[0, :4] + 4 * torch.eye(4)).logabsdet,
         "slogdet, transposed": lambda x: torch.linalg.slogdet((MATRIX * x[0, :4] + 4 * torch.eye(4)).mT).logabsdet,
+        "cumprod": lambda x: (x * (x > -1)).cumprod(0),
         "complex": lambda x: torch.fft.irfft(torch.fft.rfft(x, n=8, dim=1) * 1j, n=7, dim=1),
     }  # fmt: skip
     points = [(torch.randn(rows, 6, generator=torch.Generator().manual_seed(rows)),) for rows in (4, 2, 1)]

@@ -15,7 +15,8 @@ aten = torch.ops.aten
 # torch's own are right where they have a gradient.
 _KEPT = (aten.native_batch_norm.default, aten.softshrink.default, aten.hardshrink.default)
 
-_FURTHER = (aten._upsample_bilinear2d_aa.default, aten._upsample_bicubic2d_aa.default)  # their backward ops take no symbolic sizes
+# The backward ops of these take no symbolic sizes; that of cumprod has a step for each element.
+_FURTHER = (aten._upsample_bilinear2d_aa.default, aten._upsample_bicubic2d_aa.default, aten.cumprod.default)
 
 
 def replace_definitions() -> AbstractContextManager[None]:

@@ -7,7 +7,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
 _find_overlap = torch._debug_has_internal_overlap
 
@@ -18,7 +17,7 @@ def find_unguarded() -> AbstractContextManager[Any]:
 
 
 def _find(tensor: torch.Tensor) -> int:
-    env = tensor.fake_mode.shape_env if isinstance(tensor, FakeTensor) else None
+    env = next((size.node.shape_env for size in tensor.shape if isinstance(size, torch.SymInt)), None)
     if env is None:
         return _find_overlap(tensor)
     with env.suppress_guards():

@@ -124,7 +124,7 @@ class Shifted(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = nn.Embedding(5, 4)
+        self.table = nn.Embedding(5, 4, sparse=True)
         self.window, self.head = nn.Conv1d(4, 4, 2), nn.Linear(4, 5)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
