@@ -124,16 +124,6 @@ def _conv2d(image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     return _add_bias(product.reshape(batch, outs, *spatial), bias)
 
 
-def _conv1d(image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: Any = 1, padding: Any = 0,
-            dilation: Any = 1, groups: Any = 1) -> torch.Tensor:
-    """Return torch.conv1d, with a symbolic number of groups as `_conv2d`."""
-    if not isinstance(groups, torch.SymInt) or isinstance(padding, str) or image.dim() != 3:
-        return torch.conv1d(image, weight, bias, stride, padding, dilation, groups)
-    stride, padding, dilation = (repeat_setting(value, 1)[0] for value in (stride, padding, dilation))
-    rows = _conv2d(image.unsqueeze(2), weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
-    return rows.squeeze(2)
-
-
 def _conv_transpose2d(image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: Any = 1, padding: Any = 0,
                       output_padding: Any = 0, groups: Any = 1, dilation: Any = 1) -> torch.Tensor:
     """Return torch.conv_transpose2d, with a symbolic number of groups as a batch of matrix products."""
@@ -287,5 +277,5 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
 
 # These replace only calls that take a symbolic number.
 COMPOSED_OF_NUMBERS: dict[Any, Callable[..., Any]] = {
-    torch.div: _div, torch.conv1d: _conv1d, torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d,
+    torch.div: _div, torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d,
 }  # fmt: skip
