@@ -142,7 +142,8 @@ def _make_functional(captured: ExportedProgram, form: Form, kept: Collection[str
         return captured, assumed
     if form.depth != "lazy":  # what an op is decomposed into can have other strides than the op
         functional.replace_views(captured.graph_module)
-        if is_functional and not form.composites and not form.pads_data:
+        # by torch-mlir's table, it asks for a minimum of strides that narrower ranges may decide, so that no export could be narrowed
+        if form.depth == "core" and is_functional and not form.composites and not form.pads_data:
             specialized: list[Specialized] = []
             with guards.record_guards(captured) as assumed:
                 is_done = decompose_by_table(captured, form.build_table(kept), lambda op: naming.is_kept(op, kept), specialized)

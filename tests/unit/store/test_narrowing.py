@@ -81,6 +81,17 @@ def test_an_export_of_narrower_ranges_is_taken_from_wider_ones(
     assert torch.equal(shared.module()(tokens=tokens, mask=tokens), made.module()(tokens=tokens, mask=tokens))
 
 
+@pytest.mark.parametrize("depth", ["core", "torch_mlir"])
+def test_a_decomposed_export_is_narrowed_to_what_an_export_of_its_own_gives(depth: str, tmp_path: Path) -> None:
+    widest = run(tmp_path / "wide", tmp_path / "store", build_job(decompose=depth))
+    narrow = build_job(seq=Symbol(8, 64, 8), decompose=depth)
+    shared = run(tmp_path / "shared", tmp_path / "store", narrow)
+    assert (widest.outcome, shared.outcome, shared.stages[0].cache) == ("ok", "ok", "hit"), shared.stages[0].why
+    own = find_export(tmp_path / "other", run(tmp_path / "own", tmp_path / "other", narrow))
+    ranges = {name: [symbol.min, symbol.max] for name, symbol in WIDE.items()}
+    assert narrowing.list_differences(narrowing.derive(find_export(tmp_path / "store", widest), ranges, narrow.model), own) == []
+
+
 def test_the_comparison_sees_a_difference(wide: tuple[Path, JobResult]) -> None:
     store, widest = wide
     entry, ranges = find_export(store, widest), {name: [symbol.min, symbol.max] for name, symbol in WIDE.items()}
