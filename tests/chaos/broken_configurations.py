@@ -23,17 +23,24 @@ MODEL = {
     "symbols": {"batch": {"min": 1, "max": 64}, "seq": {"min": 2, "max": 512, "multiple_of": 8, "example": 16}},
     "constants": {}, "seed": 0, "tolerances": {"float32": {"atol": 1e-5, "rtol": 1e-5, "reason": "why"}},
     "weights": "random", "libraries": [], "custom_calls": {}, "stages": {"export": {"explain": True}},
+    "buckets": {"batch": [4, 8], "seq": [8]}, "capacities": {"u0": 4}, "method": "forward", "mode": "inference", "dtype": "float32",
+    "quantization": {"scheme": "int8_dynamic", "skip": ["down"], "group_size": 32},
+    "entries": {"first": {}, "second": {"method": "forward", "after": "first", "symbols": {"batch": {"max": 8}}}},
 }  # fmt: skip
 SUITE = {
     "models": {"tiny": {"variants": {"a": {"seed": 1}, "b": {"symbols": {"batch": {"max": 8}}}}, "sweep": {"symbols.seq.max": [128, 256]},
                         "exclude": [{"variant": "a", "symbols.seq.max": 128}]}},
-    "sweep": {"seed": [0, 1]}, "max_jobs": 100, "strict_dims": False,
+    "sweep": {"seed": [0, 1]}, "max_jobs": 100, "strict_dims": False, "environments": {"own": [], "other": ["torch==2.12.1"]},
+    "zip": {"symbols.batch.min": [1, 2], "symbols.batch.example": [3, 5]},
 }  # fmt: skip
 OVERRIDES = (
     "until=mhlo", "limits.stage_seconds=10", "cluster.workers=2", "select=tiny", "model.tiny.symbols.batch.max=4", "model.seed=1,2",
     "shard=1/2", "stages.export.explain=true", "~stages.verify", "route=fx", "limits.run_seconds=60", "output=out", "cluster.options.x=1",
     "symbols.extended_debug=[s0]", "nightly.timezone=UTC", "stages=core,fx", "+model.tiny.constants.x=1", "durations=none.json",
     "cache=false", "strict_dims=true", "model.tiny.stages.verify=null",
+    "model.tiny.buckets.batch=[8]", "model.tiny.entries.second=null", "model.tiny.quantization=null", "server=embedded",
+    "worker.keep_minutes=0", "nightly.tracker.kind=github", "nightly.tracker.repository=a/b", "suite.environments.own=[]",
+    "stages.verify.levels=[mhlo]", "model.tiny.dtype=float32,bfloat16",
 )  # fmt: skip
 
 
