@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from typing import TypeAlias
+
+import torch
 
 from lowering.eager.mlir_module import MlirModule
 from lowering.errors import ShapelineError
@@ -21,7 +24,7 @@ from lowering.numerics.coverage.points import OFF_MULTIPLES, Budget, Point, Spac
 from lowering.numerics.judging.ancestry import converts, trace_results
 from lowering.numerics.reference import Reference
 from lowering.numerics.remembered import References
-from lowering.numerics.running import counted, shape_refinement
+from lowering.numerics.running import counted
 from lowering.numerics.running.runner import LevelRun, Tensors
 from lowering.numerics.running.xla import Xla
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
@@ -29,8 +32,11 @@ from lowering.store.digests import compute_digest
 
 _FULL = ("all",)  # every element is selected: the most that a capacity may meet
 _LOOPED_SECONDS = 0.1  # of one eager run, up to which a program with loops is compiled in the shortest time: its code is 10 times slower
+_HLO = (Level.STABLEHLO, Level.MHLO)
 _JUDGED_HALVES = 8  # times shorter that one eager run may take where halves are judged, by up to 8 runs with rounding
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
+
+_Kept: TypeAlias = tuple[Point, Tensors, tuple[torch.Tensor, ...]]  # a point, its inputs, and eager's results
 
 
 @dataclass(frozen=True)
@@ -54,64 +60,66 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     """
     top, exported = program.at(Level.MODEL), program.at(Level.EXPORTED)
     assert top is not None and isinstance(top.ir, Built) and program.signature is not None
-    is_hlo = program.level in (Level.STABLEHLO, Level.MHLO)
-    text = mlir.text(program.ir, elide=None) if is_hlo else ""
+    text = mlir.text(program.ir, elide=None) if program.level in _HLO else ""
     bench = Bench(top.ir, program.signature, settings.platforms, trace_results(exported.ir, program.signature) if exported else (),
-                  conditions=Conditions.read(text, program.signature) if is_hlo else Conditions(),
+                  conditions=Conditions.read(text, program.signature) if text else Conditions(),
                   makes_integers=exported is not None and converts(exported.ir))
     budget = replace(settings.budget, seconds=settings.budget.seconds / (_JUDGED_HALVES if bench.halves else 1))
     chosen = choose_points(bench.space, settings.points, budget, settings.seed, partial(takeover.measure, bench))
-    trial = _Trial(bench, dict(_list_runs(program, settings.levels, bench)), settings.seed)
     references = References(bench, settings.keep_elements, settings.seed)
-    checks, kept = [], []
-    special: list[PointCheck] = []
-    left_out: dict[str, str] = {}
-    again, largest = _find_cheapest(bench.space, chosen), _find_largest(bench.space, chosen)
-    optimized = next((point for point in chosen if point.kind == OFF_MULTIPLES), largest)
-    for index, point in enumerate(chosen):
-        given = _draw_admitted(trial, point, _choose_seed(bench.model.seed, point.sizes))
-        reference = replace(references.compute(point, given, {}, twice=index == 0), is_close=point is again)
-        trial.note_full(reference, point)
-        is_quick = point is not optimized and not is_long_loop(text, reference)
-        checks.append(trial.compare(point, given, reference, is_quick, may_lose_nan=point is not again))
-        if sum(value.numel() for value in given.values()) + reference.elements <= settings.keep_elements:
-            kept.append((point, given, tuple(reference.want)))
-        words = settings.values if point is again else _FULL if point is largest and settings.values and trial.checks_data else ()
-        if words:
-            for word, changed, weights in _vary(trial, words, given, point.sizes, decides=point is again and exported is not None and
-                                                data_limits.has_limits(exported)):
-                with trial.hold(weights):
-                    is_known = references.knows(changed, weights)
-                    if reason := unsuited.explain(word, bench, exported, changed, is_known) or trial.find_refused_data(changed):
-                        left_out[word if point is again else f"{word} at {point}"] = reason
-                    else:
-                        at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
-                        varied = references.compute(at, changed, weights)
-                        trial.note_full(varied, point)
-                        special.append(trial.compare(at, changed, varied, is_quick))
+    trial = _Trial(bench, dict(_list_runs(program, settings.levels, bench)), exported, references)
+    checks, kept = _compare_points(trial, chosen, settings, text)
     states_own_ranges = isinstance(top.ir.module, MlirModule) and top.ir.module.level is not Level.TORCH
-    answers = _read_answers(program, text, bench.space) if is_hlo and not states_own_ranges else relations.Answers()
+    answers = relations.read_answers(program, text, bench.space) if text and not states_own_ranges else relations.Answers()
     return Verification(
-        tuple(checks), answers, trial.blame, asdict(budget), tuple(kept), tuple(find_declined(bench.space, settings.seed)), tuple(special),
-        left_out, (*list_untried(bench.space, chosen), *trial.list_untried()), are_all(bench.space, chosen),
+        tuple(checks), answers, trial.blame, asdict(budget), tuple(kept), tuple(find_declined(bench.space, settings.seed)),
+        tuple(trial.special), trial.left_out, (*list_untried(bench.space, chosen), *trial.list_untried()), are_all(bench.space, chosen),
         tuple(result.label for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
         comparison.list_weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept), trial.taken,
         trial.fixed_weights,
     ), bench
 
 
+def _compare_points(trial: _Trial, chosen: Sequence[Point], settings: Settings, text: str) -> tuple[list[PointCheck], list[_Kept]]:
+    """Compare all levels at all points, and at some of them again on special values. Return also the small points' values.
+
+    One point alone is compiled with XLA's default options, another one alone runs the special values and the closer comparison.
+    """
+    bench = trial.bench
+    varied, largest = _find_cheapest(bench.space, chosen), _find_largest(bench.space, chosen)
+    optimized = next((point for point in chosen if point.kind == OFF_MULTIPLES), largest)
+    checks: list[PointCheck] = []
+    kept: list[_Kept] = []
+    for index, point in enumerate(chosen):
+        given = _draw_admitted(trial, point, _choose_seed(bench.model.seed, point.sizes))
+        reference = replace(trial.references.compute(point, given, {}, twice=index == 0), is_close=point is varied)
+        is_quick = point is not optimized and not is_long_loop(text, reference)
+        checks.append(trial.compare(point, given, reference, is_quick, may_lose_nan=point is not varied))
+        if sum(value.numel() for value in given.values()) + reference.elements <= settings.keep_elements:
+            kept.append((point, given, tuple(reference.want)))
+        if point is varied:
+            trial.compare_special(point, given, settings.values, is_quick)
+        elif point is largest and settings.values and trial.checks_data:
+            trial.compare_special(point, given, _FULL, is_quick)
+    return checks, kept
+
+
 @dataclass
 class _Trial:
     """The levels of a program under comparison, by label. blame: the first wrong level, found at the first point that failed.
 
+    special, left_out: the comparisons on special values, and the sets of values that were left out, with the reason.
     weights: values of weights, by name, in place of the module's own. taken: levels that do not refuse values that another level does, with
     its reason. fixed_weights: see `weight_values.Varied`. full: counts that were equal to their capacities. limits: those on data.
     """
 
     bench: Bench
     runs: Mapping[str, tuple[LevelRun, Program, Xla]]
-    seed: int
+    exported: Program | None
+    references: References
     blame: str = ""
+    special: list[PointCheck] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
     weights: Tensors = field(default_factory=dict)
     taken: dict[str, str] = field(default_factory=dict)
     fixed_weights: dict[str, str] = field(default_factory=dict)
@@ -137,6 +145,7 @@ class _Trial:
 
         is_quick: compile in the shortest time; what differs then is compiled and compared again. may_lose_nan: see `Xla`.
         """
+        self._note_full(reference, point)
         data = takeover.Data(self.bench, given, reference, self.weights)
         found = {label: self._check(run, device, data, is_quick, may_lose_nan) for label, (run, _, device) in self.runs.items()}
         wrong = next((label for label, level in found.items() if not level.agrees), None)
@@ -145,10 +154,21 @@ class _Trial:
             self.blame = blame.find_first_wrong(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2], self.weights)
         return PointCheck(point, reference.seconds, found)
 
-    def note_full(self, reference: Reference, point: Point) -> None:
+    def _note_full(self, reference: Reference, point: Point) -> None:
         """Add the counts that are equal to their capacities in the results of eager."""
         if self.bench.signature.computed != self.bench.signature.returned:
             self.full |= counted.find_full(self.bench.signature, reference.want, point.sizes)
+
+    def compare_special(self, point: Point, given: Tensors, words: Sequence[str], is_quick: bool) -> None:
+        """Compare every level at one point again, on each set of special values: of the inputs `given`, or of weights."""
+        for word, changed, weights in _vary(self, words, given, point.sizes):
+            with self.hold(weights):
+                is_known = self.references.knows(changed, weights)
+                if reason := unsuited.explain(word, self.bench, self.exported, changed, is_known) or self.find_refused_data(changed):
+                    self.left_out[word if words != _FULL else f"{word} at {point}"] = reason
+                    continue
+                at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
+                self.special.append(self.compare(at, changed, self.references.compute(at, changed, weights), is_quick))
 
     def find_refused_data(self, given: Tensors) -> str:
         """Return the condition of the run on data by which a level refuses these values; empty if every level takes them.
@@ -204,21 +224,19 @@ def is_long_loop(text: str, reference: Reference) -> bool:
     return "hlo.while" in text and reference.seconds > _LOOPED_SECONDS
 
 
-def _vary(trial: _Trial, words: Sequence[str], given: Tensors, sizes: Mapping[str, int],
-          decides: bool) -> Iterator[tuple[str, Tensors, Tensors]]:
-    """Iterate over the sets of special values: the word of each, all inputs, and the weights that have other values.
-
-    decides: whether the program takes branches by data.
-    """
+def _vary(trial: _Trial, words: Sequence[str], given: Tensors, sizes: Mapping[str, int]) -> Iterator[tuple[str, Tensors, Tensors]]:
+    """Iterate over the sets of special values: the word of each, all inputs, and the weights that have other values."""
+    if not words:
+        return
     bench = trial.bench
-    data = special_values.DATA_SETS if words and words != _FULL and counted.decides_sizes(bench.eager, given) else ()
+    data = special_values.DATA_SETS if words != _FULL and counted.decides_sizes(bench.eager, given) else ()
     for word, changed in special_values.list_sets(bench.model, given, (*words, *data)):
         yield word, changed, {}
     if words == _FULL:
         capacities = {counted.evaluate_capacity(result.value, sizes) for result in bench.signature.computed if result.kind == "count"}
         for count in sorted(filter(None, capacities)):
             yield f"{count} selected", special_values.select(bench.model, given, count), {}
-    if decides:
+    elif trial.exported is not None and data_limits.has_limits(trial.exported):
         for number, scaled in enumerate(data_limits.approach(bench.eager, bench.model, given, trial.limits)):
             yield f"limit {number}", scaled, {}
     if weight_values.WORD in words and bench.model.weights == "random":  # those of a checkpoint may be mapped from it
@@ -260,28 +278,13 @@ def _find_largest(space: Space, chosen: Sequence[Point]) -> Point | None:
     return max(chosen, key=lambda point: space.elements(point.sizes), default=None)
 
 
-def _read_answers(program: Program, text: str, space: Space) -> relations.Answers:
-    """Return what the program, as text too, does with each broken relation, or nothing if it was lowered without assertions."""
-    assertions = shape_refinement.Assertions.extract(text)
-    above = program.at(Level.STABLEHLO)
-    if assertions.module is None and (above is None or not carries_assertions(above)):
-        return relations.Answers()
-    return relations.ask(program, space, assertions)
-
-
-def carries_assertions(program: Program) -> bool:
-    """Return whether an HLO program has a shape assertion."""
-    calls = (operation for operation in mlir.walk_operations(program.ir) if operation.name.endswith(".custom_call"))
-    return any("shape_assertion" in str(operation.attributes["call_target_name"]) for operation in calls)
-
-
 def _list_runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[tuple[str, tuple[LevelRun, Program, Xla]]]:
     """Return a run for each level that the program went through, by label. HLO levels have one per platform."""
     for level in levels:
         form = program.at(level)
         if form is None:
             continue
-        for platform in bench.platforms if level in (Level.STABLEHLO, Level.MHLO) else bench.platforms[:1]:
+        for platform in bench.platforms if level in _HLO else bench.platforms[:1]:
             label = level.word if platform == bench.platforms[0] else f"{level.word} on {platform}"
             if run := bench.build_run(form, bench.devices[platform]):
                 yield label, (run, form, bench.devices[platform])

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from lowering.eager.mlir_module import MlirModule
 from lowering.level import Level, Program
 from lowering.model import Model
-from lowering.numerics import verifier
 from lowering.numerics.consumers import Cell, Pair
+from lowering.numerics.coverage import relations
 from lowering.numerics.verification import Verification
 from lowering.stage import Note
 
@@ -53,7 +53,7 @@ def note_ranges(program: Program, model: Model, source: MlirModule | None, note:
         return
     if source is not None and source.level is not Level.TORCH:
         note("ranges_not_carried", "the program has the source's own assertions, and none of the declared ranges", source.path)
-    elif not verifier.carries_assertions(program):
+    elif not relations.carries_assertions(program):
         note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
 
 

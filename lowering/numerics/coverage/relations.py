@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from lowering.eager import inputs
 from lowering.errors import Refused, StageFailed
-from lowering.level import Program
+from lowering.ir import mlir
+from lowering.level import Level, Program
 from lowering.model import Symbol
 from lowering.numerics.coverage.points import Sizes, Space, find_largest, holds_if_known
 from lowering.numerics.running.shape_refinement import Assertions
@@ -41,6 +42,21 @@ class Answers:
     refused: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
+
+
+def read_answers(program: Program, text: str, space: Space) -> Answers:
+    """Return what the program, as text too, does with each broken relation, or nothing if it was lowered without assertions."""
+    assertions = Assertions.extract(text)
+    above = program.at(Level.STABLEHLO)
+    if assertions.module is None and (above is None or not carries_assertions(above)):
+        return Answers()
+    return ask(program, space, assertions)
+
+
+def carries_assertions(program: Program) -> bool:
+    """Return whether an HLO program has a shape assertion."""
+    calls = (operation for operation in mlir.walk_operations(program.ir) if operation.name.endswith(".custom_call"))
+    return any("shape_assertion" in str(operation.attributes["call_target_name"]) for operation in calls)
 
 
 def ask(program: Program, space: Space, assertions: Assertions) -> Answers:
