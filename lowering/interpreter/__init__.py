@@ -1,0 +1,1 @@
+"""TorchScript files run node by node, so that torch.export captures them: lists, loops and state included."""
