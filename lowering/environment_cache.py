@@ -1,4 +1,4 @@
-"""The installed environments of jobs on this machine: where they are, what they take, and which are removed for others.
+"""The installed environments of jobs on this machine: their folders, their sizes, and the removal of the least recently used.
 
 A job marks its environment as used when it starts. After an installation, the least recently used environments are removed until the rest
 fits `MOST_BYTES`; those used within `IDLE` stay, as their jobs may still run.
@@ -41,7 +41,7 @@ def get_root() -> Path:
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
-    """Return what an environment was made from; empty if the folder has none that is complete."""
+    """Return the description from which an environment was built; empty if the folder has no complete environment."""
     try:
         found = files.read(folder / MARK)
     except (OSError, ValueError):

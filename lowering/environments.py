@@ -104,7 +104,7 @@ def locate(environment: Environment) -> Path:
 
 
 def describe(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe an environment (as JSON) for a key: what it was asked to be, and the versions installed for it (None: not yet)."""
+    """Describe an environment (as JSON) for a key: its requirements, and the versions installed for it (None: not yet)."""
     asked = Environment(environment["name"], tuple(environment["requirements"]))
     return {"digest": compute_digest(asked), "installed": list_versions(asked)}
 

@@ -24,7 +24,7 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 def add_twin(program: Program, stages: Mapping[str, Stage]) -> Program:
     """Return a program without weights together with its twin, which is lowered through `stages`; other programs as they are.
 
-    Raises what the stages raise, with the twin named, and ShapelineError if there is no twin of the kind that the model's file asks for.
+    Raises the stages' errors, with the twin named, and ShapelineError if the twin that the model's file requests does not exist.
     """
     model = program.model
     if model is None or model.weights != "none":
@@ -46,7 +46,7 @@ def add_twin(program: Program, stages: Mapping[str, Stage]) -> Program:
 
 
 def lower(program: Program, stages: Mapping[str, Stage], recorder: Recorder) -> Program:
-    """Lower `program` through `stages` in memory: no file is written and no store used. Raises what the stages raise."""
+    """Lower `program` through `stages` in memory: no file is written and no store used. Raises the stages' errors."""
     if problems := ladder.check(stages, program.level):
         raise StageFailed(problems)
     for name, stage in stages.items():
@@ -58,10 +58,10 @@ def lower(program: Program, stages: Mapping[str, Stage], recorder: Recorder) -> 
 
 
 def advance(name: str, stage: Stage, program: Program, recorder: Recorder, phase: Phase = nullcontext) -> tuple[Program, Sequence[Problem]]:
-    """Apply a stage to `program`, and report the state of the inputs. Return the result, and what it breaks of the stage's promises.
+    """Apply a stage to `program`, and report the state of the inputs. Return the result and the violations of its `ensures`.
 
     phase: called with the name of each phase; the phase runs in the context that it returns.
-    Raises Unsupported with everything in `program` that the stage cannot lower, and what the stage raises.
+    Raises Unsupported with everything in `program` that the stage cannot lower, and the stage's own errors.
     """
     with phase("load"):
         _ = program.ir  # reads a program from the store, which happens on first access

@@ -96,7 +96,7 @@ class Program:
     signature: arguments in order (weights first), outputs, pytree; the same at every level; None at MODEL.
     weights: parameters, buffers and tensor constants by name; never part of an IR.
     above: the program this one was lowered from (None at the entry level).
-    twin: for a stage that runs a program without weights, what it runs instead.
+    twin: for a stage that runs a program without weights, the small model that it runs instead.
     """
 
     level: Level

@@ -32,7 +32,7 @@ EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
 class Symbol(Bound):
     """A dynamic dim with `min <= size <= max` and `size % multiple_of == 0`. max: None if unbounded; example: the size used for tracing.
 
-    min: the smallest size; a symbol with `min == max` declares a static size. multiple_of: what divides every size.
+    min: the smallest size; a symbol with `min == max` declares a static size. multiple_of: a divisor of every size.
     """
 
     min: int = 1
@@ -119,7 +119,7 @@ Scheme = Literal["int8_weight_only", "int8_dynamic", "int4_weight_only", "float8
 class Quantization:
     """The quantization of a model by torchao.
 
-    scheme: what is quantized, and to what (docs/quantization.md). config: instead of a scheme, the recipe of a config of torchao.
+    scheme: which tensors are quantized to which dtypes (docs/quantization.md). config: instead of a scheme, the recipe of a torchao config.
     modules: classes whose weights are quantized. skip: patterns of names of modules that stay as they are. group_size: elements that share
     a scale, for int4. samples: sets of inputs that PT2E is calibrated on, filled as declared. calibration: a safetensors file of sets of
     inputs instead, each named NUMBER/INPUT.

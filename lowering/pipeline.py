@@ -147,7 +147,7 @@ class StoreClient:
         return self.reuse.take(name, entry, program)
 
     def update(self, found: Found) -> Found:
-        """Return `found` with what the model's factory read while the stage ran. What no key can tell becomes a remark."""
+        """Return `found` with the files and variables that the model's factory read. Reads that no key can cover become remarks."""
         module = sys.modules.get("lowering.eager.module")  # not loaded unless a stage has built a model
         ran = module.read.pop(self.reuse.job.model.name, []) if module is not None and self.reuse is not None else []
         if self.reuse is None or not ran:

@@ -73,7 +73,7 @@ class Tracing:
         return (*made, *call.counts.values(), *(condition for condition, _ in call.checks))
 
     def sort_out(self, made: list[Any]) -> Made:
-        """Tell the nodes of what `run` returned."""
+        """Split the results of `run` into nodes, counts and conditions."""
         keys, texts = self._said[0], self._texts
         split = len(made) - len(keys) - len(texts)
         counts = dict(zip(keys, made[split:], strict=False))

@@ -124,17 +124,17 @@ def true_sizes(value: Any) -> list[Any]:
 
 
 def lowest(dtype: torch.dtype) -> Any:
-    """Return what no element is below."""
+    """Return the lower bound of all elements of a dtype: False, minus infinity, or the smallest integer."""
     return False if dtype is torch.bool else -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
 
 
 def highest(dtype: torch.dtype) -> Any:
-    """Return what no element is above, NaN aside."""
+    """Return the upper bound of all elements of a dtype, not counting NaN: True, infinity, or the largest integer."""
     return True if dtype is torch.bool else math.inf if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
 def last(dtype: torch.dtype, descending: bool) -> Any:
-    """Return what a stable sort puts behind all elements that come before it. NaN is the largest number."""
+    """Return a value that a stable sort puts after all elements that precede it. NaN counts as the largest number."""
     if descending:
         return lowest(dtype)
     return math.nan if dtype.is_floating_point else highest(dtype)

@@ -34,7 +34,7 @@ def build_program(name: str, sources: Sequence[Path]) -> Path:
 
 
 def _build(name: str, sources: Sequence[Path], flags: Sequence[str], include: Sequence[Path], kind: Sequence[str], suffix: str) -> Path:
-    """Build what the flags `kind` make of `sources`."""
+    """Compile `sources` with the flags `kind`."""
     compiler = find_compiler()
     if compiler is None:
         wanted = os.environ.get("CXX")
@@ -57,7 +57,7 @@ def find_cache() -> Path:
 
 
 def build_command(compiler: str, sources: Sequence[Path], flags: Sequence[str], include: Sequence[Path]) -> list[str]:
-    """Return the compiler command without its output option, and without what says whether a library or a program is made."""
+    """Return the compiler command without its output option and the flags that select a library or a program."""
     root = Path(torch.__file__).parent
     headers = [root / "include", root / "include/torch/csrc/api/include", *include]
     return [

@@ -1,7 +1,7 @@
 """Marks of composites: ops that return their argument, and tell the levels between export and StableHLO where a composite begins and ends.
 
 `operand` marks operand `index` of composite `number`; `result` marks its result, with the name and the attributes (JSON) of the composite.
-The StableHLO stage outlines what is computed between the marks, and no mark is left.
+The StableHLO stage outlines the ops between the marks, and removes the marks.
 """
 
 from __future__ import annotations

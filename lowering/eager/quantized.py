@@ -53,7 +53,7 @@ def list_unmatched(module: torch.nn.Module, chosen: Quantization) -> list[str]:
 
 
 def list_opaque(module: torch.nn.Module) -> list[Problem]:
-    """Report what no level can hold: weights of fewer than 8 bits, and the objects that hold those of torch's eager quantization."""
+    """Report weights that no level can represent: those of fewer than 8 bits, and the packed objects of torch's eager quantization."""
     narrow = [Problem(f"weight '{name}'", f"is {weight.dtype}, which no level can hold", types.UNPACK)
               for name, weight in [*module.named_parameters(), *module.named_buffers()]
               if type(weight) in (torch.Tensor, torch.nn.Parameter) and types.dtype_name(weight.dtype) not in types.DTYPES]

@@ -1,4 +1,4 @@
-"""Run a model in eager mode, and capture it by torch.export, with a record of what became of its dims."""
+"""Run a model in eager mode, and capture it by torch.export, with a record of the fate of each dim."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _make_alike(example: dict[str, torch.Tensor], model: Model) -> dict[str, tor
 
 @contextmanager
 def disable_kernels() -> Iterator[None]:
-    """Disable what depends on this machine or on the sizes of the example.
+    """Disable kernels whose choice depends on this machine or on the sizes of the example.
 
     An LSTM is decomposed into plain ops, not into one that oneDNN alone knows, and an einsum has no order yet (`ops.einsum` chooses it):
     opt_einsum would make the example's sizes constants. The choice of a convolution's backend guards no size, nor does a copy to a view or

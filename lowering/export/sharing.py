@@ -1,4 +1,4 @@
-"""Tell whether an export can serve narrower ranges of the same model, and what that depends on."""
+"""Conditions under which an export can serve narrower ranges of the same model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lowering.symbols.log.narrowing import Sharing
 def describe_sharing(
     captured: Captured, result: Exported, questions: Questions, model: Model, shortened: Collection[Any], has_draft: bool
 ) -> Sharing:
-    """Describe what an export of narrower ranges has to share with this one.
+    """Describe the properties that an export of narrower ranges must have in common with this one.
 
     shortened: expressions that were evaluated at all declared sizes. has_draft: whether the record lists the problems of a draft export.
     """
@@ -30,7 +30,7 @@ def describe_sharing(
 
 
 def _list_obstacles(captured: Captured, result: Exported, model: Model, shortened: Collection[Any], has_draft: bool) -> Iterator[str]:
-    """List what depends on the declared ranges in other ways than by questions on sizes."""
+    """List the properties of an export that depend on the declared ranges, other than by questions on sizes."""
     if captured.attempt != "declared":
         yield f"exported as {captured.attempt}, which judges conditions over the declared ranges"
     if captured.deferred or captured.guards or captured.refused or result.assumed or result.deferred:

@@ -158,9 +158,9 @@ def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
 
 
 def drop_copies_to_self(module: GraphModule) -> None:
-    """Remove copies of what an op wrote in place to where it wrote it, as torch adds them for `self.count += 1`.
+    """Remove copies of the result of an in-place op to the tensor that it wrote, as torch adds them for `self.count += 1`.
 
-    They would count as a change of what autograd keeps for a gradient.
+    They would count as a change of a tensor that autograd keeps for a gradient.
     """
     for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
         target, source = node.args[:2]
@@ -192,7 +192,7 @@ def drop_all_assertions(module: GraphModule) -> None:
 
 
 def _is_proved(node: Node, proved: Collection[str]) -> bool:
-    """Return whether a node asserts one of the conditions `proved`, or what tracing has found to be true."""
+    """Return whether a node asserts one of the conditions `proved`, or a condition that is true by tracing."""
     condition = read_assertion(node)
     return condition is sympy.true or (condition is not None and str(condition) in proved)
 

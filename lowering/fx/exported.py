@@ -25,11 +25,11 @@ _WEIGHT_KINDS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer", I
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported program, with what torch.export.ExportedProgram has no place for.
+    """An exported program, with data that torch.export.ExportedProgram cannot hold.
 
     assumed: conditions on sizes that traces after the capture assumed, in torch's symbols.
     deferred: assertions on sizes that the capture deferred to the run, in the model's symbols.
-    extra: what the program returns beside its results.
+    extra: further values that the program returns, after its results.
     """
 
     program: ExportedProgram

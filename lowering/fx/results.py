@@ -28,7 +28,7 @@ class Extra:
     """The values that a program returns beside its results, and the sizes of padded results (see `lowering.capacity`).
 
     sizes: of each padded result, by its number, the true sizes. counts: the sizes whose counts follow the results, with their capacities.
-    checks: what each condition of the run says; the conditions follow the counts.
+    checks: the message of each run-time condition; the conditions follow the counts.
     """
 
     sizes: Mapping[int, tuple[sympy.Expr, ...]]
@@ -77,7 +77,7 @@ def list_types(program: ExportedProgram) -> list[tuple[str, tuple[int | str, ...
 
 
 def mark_states(arguments: tuple[Argument, ...], results: tuple[Result, ...], model: Model) -> tuple[Result, ...]:
-    """Return results with the arguments whose new values they are: what forward writes to, and the inputs that the model declares states.
+    """Return the results that are new values of arguments: of those that forward writes to, and of inputs declared as states.
 
     Raises Unsupported for each declared state without such a result, and for each whose new value has another dtype or shape.
     """

@@ -39,7 +39,7 @@ def serialize_program(program: ExportedProgram, **options: bool) -> Any:
 
 
 def _build_replacements() -> dict[str, Callable[..., Any]]:
-    """Return functions of torch's serializer that remember what they made of equal tensors and sizes."""
+    """Return functions of torch's serializer that cache their results for equal tensors and sizes."""
     describe, spell = serialize.serialize_tensor_meta, serialize._print_sympy
     described: dict[int, tuple[torch.Tensor, schema.TensorMeta]] = {}
     spelled: dict[Any, str] = {}
@@ -110,7 +110,7 @@ def _list_fields(kind: Any) -> tuple[str, ...] | None:
 
 
 def deserialize_program(saved: bytes, state: dict[str, torch.Tensor], constants: dict[str, Any]) -> ExportedProgram:
-    """Return the program of the bytes of a graph, and its tensors. Raises what torch does. The bytes must have been checked.
+    """Deserialize a program from the bytes of its graph and its tensors. Raises torch's errors. The bytes must have been checked.
 
     Results of ops with equal types are one fake tensor, which takes half of the time to make. Each argument has its own: a trace would
     take two arguments that are one tensor for the same.
@@ -205,7 +205,7 @@ def _read_graph(data: dict[str, Any]) -> Any:
 
 
 def _make_union(kind: Any, read: dict[str, Any]) -> Any:
-    """Return what `kind.create` does, without a look at all fields of the class for each object."""
+    """Return a faster equivalent of `kind.create`, which does not inspect all fields of the class for each object."""
     if len(read) != 1 or not read.keys() <= _list_blank(kind).keys():
         return kind.create(**read)
     made = object.__new__(kind)

@@ -34,7 +34,7 @@ _NOWHERE = Origin()
 def annotate(traced: str, origins: Mapping[tuple[str, int], Origin] | None = None) -> str:
     """Convert the locations of a module's text, printed as aliases, to comments at its end.
 
-    origins: what the positions of locations stand for, if they are those of another text.
+    origins: the meaning of the positions of locations, if they refer to another text.
     """
     found: dict[str, list[tuple[int, int]]] = {}
     values: list[tuple[int, str]] = []

@@ -11,7 +11,7 @@ OP = "mhlo.composite"
 
 
 def convert(module: Any) -> None:
-    """Replace each composite of an MHLO module by a call of its ByteIR op, in place. What ByteIR has no such op for becomes plain ops."""
+    """Replace each composite of an MHLO module by a call of its ByteIR op, in place. Composites without such an op become plain ops."""
     found = [op for op in mlir.walk_operations(module) if op.name == OP]
     if not found:
         return

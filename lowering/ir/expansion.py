@@ -1,4 +1,4 @@
-"""StableHLO without what its reference interpreter lacks: CHLO's ops and batch norms, written as arithmetic, in either MLIR build."""
+"""StableHLO for its reference interpreter, which lacks CHLO's ops and batch norms: they are written as arithmetic, in either build."""
 
 from __future__ import annotations
 

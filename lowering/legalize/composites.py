@@ -1,4 +1,4 @@
-"""Outline what is computed between the marks of a composite as a function: `stablehlo.composite` with its decomposition as body.
+"""Outline the ops between the marks of a composite as a function: `stablehlo.composite` with its decomposition as body.
 
 StableHLO's ops are pure, so the body is all that the marked result needs, down to the marked operands. Sizes that the program computes from
 its arguments are computed in the body from the operands.
@@ -38,7 +38,7 @@ class Unformed:
 
 
 class _Open(Exception):
-    """The body reads more than its operands. The message says what."""
+    """The body reads values other than its operands. The message names them."""
 
 
 def outline(module: Any, signature: Signature) -> list[Unformed]:
@@ -193,7 +193,7 @@ class _Outliner:
             raise _Open(f"it reads argument {number} of the program, which is no operand")
 
     def _find_size(self, leaf: Any, marked: Mapping[Any, Any]) -> Expression:
-        """Return what is known of a size or int of the program. Raises _Open."""
+        """Return the known form of a size or int of the program. Raises _Open."""
         if isinstance(leaf.owner, ir.Block):
             return self._atoms[self._values[ir.BlockArgument(leaf).arg_number]]  # type: ignore[index]
         position = leaf.owner.attributes["dimension"].value

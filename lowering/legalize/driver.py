@@ -21,7 +21,7 @@ PATTERNS: Rules[Pattern] = Rules.join("lowering.legalize.driver", folds.FOLDS, s
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:
     """Rewrite `@main` of `module` in place; return everything that could not be made StableHLO.
 
-    See `list_assertions` for what it then refuses.
+    See `list_assertions` for the sizes that it then refuses.
     """
     preparation.mark_unsigned(module)
     atoms = normal.symbols(signature.symbols)

@@ -1,4 +1,4 @@
-"""Barriers between arithmetic with constants that a compiler must not merge, and between a mask and what it multiplies.
+"""Barriers between arithmetic with constants that a compiler must not merge, and between a mask and the factor beside it.
 
 XLA rewrites (x * a) * b as x * (a * b), and (x + a) + b as x + (a + b). That overflows where a * b does, hides an overflow of x * a,
 and loses the rounding of x + a, which may be its purpose. It rewrites x * convert(mask) as select(mask, x, 0), which drops NaN and

@@ -87,7 +87,7 @@ class Bench:
         return time.process_time() - start
 
     def run_eager(self, given: Tensors) -> tuple[tuple[torch.Tensor, ...], float]:
-        """Return what eager computes on inputs, and its CPU seconds. The last results are kept for the same inputs (the same object)."""
+        """Return eager's results on inputs, and its CPU seconds. The last results are kept for the same inputs (the same object)."""
         if self._ran is None or self._ran[0] is not given or self.is_random:
             start = time.process_time()  # not of other processes, which must not decide what is examined
             want = self.eager(given)
@@ -271,7 +271,7 @@ class Bench:
         return replace(checked, outputs={name: replace(found, wrong=None) for name, found in checked.outputs.items()})
 
     def _watch(self, given: Tensors) -> tuple[Picks, tuple[torch.Tensor, ...]]:
-        """Record what eager picks on these inputs, and its results."""
+        """Record the elements that eager picks on these inputs, and its results."""
         if self._watched is None or self._watched[0] is not given:
             with Picks() as picks:
                 results = self.eager(given)

@@ -45,7 +45,7 @@ class _Op:
 def assert_conditions(captured: Captured, built: Built, note: Note) -> Captured:
     """Add the conditions of branches that were not captured to what `captured` asserts, unless it is right at sizes that take them.
 
-    It is right if it computes what the module does. A model without values cannot be run: its program is right if a capture at these sizes
+    It is right if its results are the module's. A model without values cannot be run: its program is right if a capture at these sizes
     has the same ops. A long one is not captured again; a warning names its branches.
     """
     program, model = captured.program, built.model

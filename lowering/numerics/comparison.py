@@ -178,7 +178,7 @@ def is_nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, sp
 
 
 def count_further(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, spread: torch.Tensor | None = None) -> int:
-    """Count the elements of `got` that are further from `reference` (computed in float64) than twice what the same element of `want` is.
+    """Count the elements of `got` that are more than twice as far from `reference` (computed in float64) as the same element of `want`.
 
     In float32 and wider, an element that is right to some units in the last place passes too: that of `want` may be exact by chance.
     spread: how far honest rounding takes each element, if that is known; it is allowed too. No element makes room for another.
@@ -195,7 +195,7 @@ def count_further(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor
 
 
 def is_similar(got: torch.Tensor, want: torch.Tensor, near: torch.Tensor) -> bool:
-    """Return whether `got` is no further from `want` than twice what `near` is, at worst and in the mean over all elements."""
+    """Return whether `got` is at most twice as far from `want` as `near` is, in the maximum and in the mean over all elements."""
     errors = [[0.0, 0.0], [0.0, 0.0]]
     for exact, *parts in _split(want, got, near):
         for error, part in zip(errors, parts, strict=True):

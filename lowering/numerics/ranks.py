@@ -139,7 +139,7 @@ def main(folder: Path) -> None:
 
 
 def _run_rank(folder: Path, task: Task, rank: int) -> None:
-    """Build the module of a rank, and save its weights and what it computes at each point."""
+    """Build the module of a rank, and save its weights and its results at each point."""
     import torch.distributed as dist
 
     from lowering.eager.module import instantiate

@@ -54,7 +54,7 @@ def connect(module: MlirModule, program: Program) -> SourceReference | None:
 
 
 def _build_wide(form: Program) -> Run:
-    """Return what runs a program in StableHLO in float64. Raises Unsupported."""
+    """Return a function that runs a StableHLO program in float64. Raises Unsupported."""
     assert form.signature is not None
     arguments = tuple(replace(each, dtype=_WIDE.get(each.dtype, each.dtype)) for each in form.signature.arguments)
     results = tuple(replace(each, dtype=_WIDE.get(each.dtype or "", each.dtype)) for each in form.signature.results)

@@ -18,7 +18,7 @@ from lowering.numerics.coverage.relations import Answers
 class LevelCheck:
     """One level at one point. failure: why it gave no results; refused: whether the program itself declined these sizes.
 
-    unsupported: whether what runs the level cannot take such a program. maker: the job (`run/job`) of an earlier comparison of an equal
+    unsupported: whether the consumer cannot run such a program. maker: the job (`run/job`) of an earlier comparison of an equal
     program with an equal reference on equal inputs, which was taken over.
     """
 
@@ -134,7 +134,7 @@ class Verification:
 
     @property
     def unsupported(self) -> list[Problem]:
-        """Levels that what runs them cannot take, each once, at its first point; empty when any failed for another reason."""
+        """Levels that their consumer cannot run, each once, at its first point; empty when any failed for another reason."""
         found = {label: Problem(f"{label} at {check.point}", level.failure, "until=mhlo leaves this stage out")
                  for check in reversed(self.checks)
                  for label, level in check.levels.items() if level.unsupported}

@@ -143,7 +143,7 @@ class _Trial:
                 may_lose_nan: bool = False) -> PointCheck:
         """Compare every level at one point.
 
-        is_quick: compile in the shortest time; what differs then is compiled and compared again. may_lose_nan: see `Xla`.
+        is_quick: compile in the shortest time; levels that differ then are compiled and compared again. may_lose_nan: see `Xla`.
         """
         self._note_full(reference, point)
         data = takeover.Data(self.bench, given, reference, self.weights)

@@ -1,4 +1,4 @@
-"""The warnings of a verification: what was not compared, or less strictly than the options ask for."""
+"""The warnings of a verification: values that were not compared, or compared less strictly than the options ask for."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def needs_care(node: Node) -> bool:
 
 
 def _is_clamped(source: Any, limits: torch.iinfo | torch.finfo) -> bool:
-    """Return whether a node clamps numbers to limits, or to what lies between them."""
+    """Return whether a node clamps numbers to `limits` or narrower ones."""
     if not isinstance(source, Node) or source.target is not torch.ops.aten.clamp.default:
         return False
     ends = [source.args[position] if position < len(source.args) else source.kwargs.get(name)

@@ -90,7 +90,7 @@ def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, 
 
 
 def find_mode(values: Tensor, places: Tensor, dim: int, keepdim: bool, is_element: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return what `mode` does, of sorted values and their indices. is_element: (size of the dim,), False for values that do not count."""
+    """Compute `mode` of sorted values and their indices. is_element: (size of the dim,), False for values that do not count."""
     moved = values.movedim(dim, -1)
     ranks = torch.arange(moved.shape[-1], device=moved.device)
     is_first = (moved != moved.roll(1, -1)) | (ranks == 0)

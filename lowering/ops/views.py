@@ -25,7 +25,7 @@ def take_diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1)
 
 
 def view_diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """Return the diagonal as `take_diagonal` does, but as a view: what is written to it is in `tensor`."""
+    """Return the diagonal as `take_diagonal` does, but as a view: writes to it change `tensor`."""
     first, second = dim1 % tensor.dim(), dim2 % tensor.dim()
     below, right = _split_offset(offset)
     length = torch.sym_max(torch.sym_min(tensor.shape[first] - below, tensor.shape[second] - right), 0)

@@ -79,7 +79,7 @@ def is_own(data: Any) -> bool:
 
 
 def list_code(data: Any) -> list[str]:
-    """List what running a job executes: the callables, libraries and packages that its job.json names."""
+    """List the code that a job executes: the callables, libraries and packages that its job.json names."""
     if not isinstance(data, Mapping):
         return []
     model = data.get("model") or {}

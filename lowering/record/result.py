@@ -126,7 +126,7 @@ class JobResult:
 
     @property
     def unverified(self) -> str:
-        """Why an `ok` says nothing about numbers, or less than the defaults do; empty for what was verified, or did not end `ok`."""
+        """Why an `ok` job is unverified, or verified less strictly than by default; empty for verified jobs and failed ones."""
         if self.outcome != "ok":
             return ""
         if source := next((remark.message for remark in self.warnings if remark.code in SOURCE_UNVERIFIED), ""):

@@ -1,4 +1,4 @@
-"""Small models whose sizes data decide: what such parts of networks look like, each in a few lines."""
+"""Small models whose sizes data decide: typical parts of networks, each in a few lines."""
 
 from __future__ import annotations
 

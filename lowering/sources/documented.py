@@ -1,4 +1,4 @@
-"""Arguments of a model's forward as its docstring describes them: what an author may have to declare."""
+"""Arguments of a model's forward as its docstring describes them, for a proposal of inputs."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _read_name(value: Any) -> str:
 
 
 def describe_type(kind: Any, level: Level) -> tuple[str, tuple[str, ...]] | None:
-    """Return the dtype and dims (an int or `?`) of an argument or result type; None for what is no tensor of known rank and dtype."""
+    """Return the dtype and dims (an int or `?`) of an argument or result type; None unless it is a tensor of known rank and dtype."""
     text = str(kind)
     match = (_VTENSOR if level is Level.TORCH else _TENSOR).match(text)
     words = {row.torch_mlir if level is Level.TORCH else row.hlo: row.name for row in types.DTYPES.values()}

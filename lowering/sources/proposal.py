@@ -21,7 +21,7 @@ SEQUENCE = 512  # the longest sequence that is proposed
 
 @dataclass(frozen=True)
 class Proposal:
-    """The keys of a model's file. notes: what the author should know or fill in. refusal: why forward fails with these inputs."""
+    """The keys of a model's file. notes: advice to the author, such as values to fill in. refusal: why forward fails with these inputs."""
 
     factory: Tree
     inputs: Tree
@@ -36,7 +36,7 @@ class Proposal:
         return not self.refusal and MISSING not in repr((self.factory, self.inputs))
 
     def refuse(self, refusal: str) -> Proposal:
-        """Return the proposal with what forward raised for its inputs."""
+        """Return the proposal with the error that forward raised for its inputs."""
         return replace(self, notes=(*self.notes, f"forward fails with these inputs: {refusal}. Correct them."), refusal=refusal)
 
 

@@ -83,7 +83,7 @@ def describe_failure(error: Exception) -> str:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep torch from logging the traceback of an op that has no result: the refusal says what it is."""
+    """Keep torch from logging the traceback of an op without a result: the refusal names the cause."""
     logger = logging.getLogger(fake_tensor.__name__)
     before = logger.disabled
     logger.disabled = True

@@ -79,7 +79,7 @@ class ToStableHLO(Stage):
         return found
 
     def _list_shardings(self, signature: Signature) -> list[tuple[str, Mapping[str, Sequence[str | None]], tuple[list[str], list[int]]]]:
-        """Return the options of shardings, each with the names and ranks of what it shards."""
+        """Return the options of shardings, each with the names and ranks of the values that it shards."""
         arguments, results = signature.arguments, signature.computed
         return [("shardings", self.shardings, ([each.name for each in arguments], [len(each.dims) for each in arguments])),
                 ("result_shardings", self.result_shardings, ([each.name for each in results], [len(each.dims) for each in results]))]

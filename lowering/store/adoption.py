@@ -1,4 +1,4 @@
-"""Signing what a store held before it had a key, so that it need not be made again."""
+"""Signing the results that a store held before it had a key, so that they need not be computed again."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ def _seal(key: str, data: Any, files: Any, ir: str | None) -> str:
 
 
 def _is_complete(data: Any) -> bool:
-    """Return whether the data of an entry has what its readers need. Entries of other makers may lack it."""
+    """Return whether the data of an entry has all keys that its readers need. Entries of other makers may lack some."""
     return isinstance(data, Mapping) and (data.get("weights") is None or isinstance(data["weights"], str))
 
 

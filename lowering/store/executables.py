@@ -1,6 +1,6 @@
-"""Machine code of compiled programs, kept between jobs and runs in this user's state folder, by digest of what it was compiled from.
+"""Machine code of compiled programs, kept between jobs and runs in this user's state folder, by digest of the compiler's input.
 
-It is no part of a store: what a store holds may come from somebody else and is never executed.
+It is no part of a store, whose contents may come from somebody else and are never executed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def compute_key(program: bytes, compiler: str, options: Mapping[str, object]) ->
 
 @cache
 def describe_processor() -> tuple[str, ...]:
-    """Return what machine code depends on: the architecture, the features of the first processor, and the number of those usable here."""
+    """Describe the machine that code is compiled for: its architecture, the features and the number of its processors."""
     lines: list[str] = []
     with suppress(OSError):
         first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]

@@ -24,7 +24,7 @@ _ENUM = "__enum__"  # a treespec with it imports a module by name
 
 
 class Unsafe(ValueError):
-    """A serialized program holds what its deserializer would execute."""
+    """A serialized program contains code that its deserializer would execute."""
 
 
 def check_graph(saved: bytes) -> None:

@@ -42,7 +42,7 @@ def find(kind: str, key: str, compute: Callable[[], Any]) -> Any:
 
 
 def save() -> None:
-    """Write what is new, beside what other processes have written meanwhile. A state folder that cannot be written is no error."""
+    """Write new facts, and keep those that other processes wrote meanwhile. A state folder that cannot be written is no error."""
     with _lock, suppress(OSError, RuntimeError):
         for kind, found in _new.items():
             kept = dict(list({**_read(kind), **found}.items())[-MOST:])

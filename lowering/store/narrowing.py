@@ -104,7 +104,7 @@ def list_differences(derived: Derived, entry: Entry) -> list[str]:
 
 
 def _read_reports(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the stage reported, by key."""
+    """Return the values that the stage reported, by key."""
     return {event["key"]: event["data"] for event in data["said"] if event["event"] == "report"}
 
 
@@ -133,7 +133,7 @@ def _narrow_graph(dumped: bytes, narrowing: Narrowing) -> bytes:
 
 
 def _narrow_events(said: list[Any], record: SymbolRecord, narrowed: SymbolRecord, stage: str) -> Iterator[dict[str, Any]]:
-    """Iterate over what the stage emitted, with the record and its warnings replaced."""
+    """Iterate over the events of the stage, with the record and its warnings replaced."""
     own = {(warning.code, warning.text, warning.place) for warning in record.warnings}
     for event in said:
         if event["event"] == "report" and event["key"] == "symbols":
@@ -153,7 +153,7 @@ def _describe_change(wide: Model, narrow: Model) -> Iterator[str]:
 
 
 def _name_family(parts: Mapping[str, Any]) -> str:
-    """Return the digest of the parts without what the members of a family may differ in."""
+    """Return the digest of the parts, without those in which members of a family may differ."""
     stage = {option: value for option, value in parts["stage"].items() if option != "share"}
     return compute_digest({**parts, "stage": stage, "model": {**keys.drop_ranges(parts["model"]), "read": {}}})
 

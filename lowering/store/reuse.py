@@ -86,7 +86,7 @@ class Reuse:
         return {name: compute_digest(keys.list_stage_parts(describe(self.job.stages[name]), keys.MODEL)) for name in before}
 
     def update(self, parts: dict[str, Any] | None, reads: tracking.Reads) -> dict[str, Any] | None:
-        """Return the parts of a stage that has run its model's factory, with what that read. The names are noted for the next look-up."""
+        """Return the parts of a stage that has run its model's factory, with all that it read. The names are noted for the next look-up."""
         noted = read_names(self.store, self._declared)
         if not reads.names <= noted:
             with suppress(OSError):

@@ -1,8 +1,8 @@
-"""Files of this user's state folder by digest of what their content follows from, so that no process computes it again.
+"""Files of this user's state folder, by digest of the inputs from which their content was computed, so that it is computed once.
 
     FOLDER/ab/abcdef…   SHA-256 of the rest (32 bytes), and the content
 
-They are no part of a store: what a store holds may come from somebody else.
+They are no part of a store, whose contents may come from somebody else.
 """
 
 from __future__ import annotations

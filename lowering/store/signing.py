@@ -1,4 +1,4 @@
-"""Signatures of what a store holds, for a store that others can write to.
+"""Signatures of the contents of a store that others can write to.
 
 All who share the store have one key, in the file that `$SHAPELINE_STORE_KEY` names. With it, entries and notes are signed when they are
 stored, and those without a valid signature are not used. Without it, whatever is in a store is believed.
@@ -30,7 +30,7 @@ def read_key() -> bytes | None:
 
 
 def sign(kind: str, *parts: Any) -> dict[str, str]:
-    """Return the signature of JSON data, under its key, or nothing if there is no key. kind: of what is signed. Raises InfraError."""
+    """Return the signature of JSON data, under its key, or nothing if there is no key. kind: of the file, signed too. Raises InfraError."""
     key = read_key()
     return {} if key is None else {SIGNATURE: _compute(key, kind, parts)}
 

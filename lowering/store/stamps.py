@@ -35,12 +35,12 @@ class Stamps:
         return self.generation
 
     def look(self) -> None:
-        """Compare what was read with the disk."""
+        """Compare the stamps of the files read so far with the disk."""
         if any(_read(path) != stamp for path, stamp in list(self._known.items())):
             self.renew()
 
     def renew(self) -> None:
-        """Begin a generation: what follows from files read so far does not hold any more."""
+        """Begin a generation: facts derived from the files read so far are no longer valid."""
         self._known.clear()
         self.generation += 1
 

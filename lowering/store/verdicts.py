@@ -73,7 +73,7 @@ def current() -> Verdicts | None:
 
 
 def _describe_common(parts: Mapping[str, Any]) -> str:
-    """Return the digest of what remains of a stage's key without its program and the ranges of the model, and of the processor.
+    """Return a digest of the processor and of a stage's key without its program and the ranges of the model.
 
     A comparison depends on the program and the ranges by the program that runs, the inputs and the reference alone, which have digests.
     """

@@ -54,10 +54,10 @@ class Captured:
     branches: those that torch asserted for sizes of 2 and more, where smaller ones are declared.
     refused: how many of the declared sizes that were tried these conditions refuse, where there is a program.
     part: the widest part of the declared ranges that it takes, with the symbols that it narrows; None where it takes single sizes only.
-    repeat: what became of the calls of repeated modules.
+    repeat: how many calls of repeated modules were traced and copied.
     unfinished: the graph up to where the export failed, as code; empty if torch gives none.
     transforms: calls in forward that differentiate. undifferentiated: loops and branches before them, whose gradients the program lacks.
-    decide: judges the assertions of a program that a later trace made of this one; judge: conditions that later traces assumed.
+    decide: judges the assertions of a retrace of this program; judge: conditions that later traces assumed.
     """
 
     attempt: Attempt

@@ -76,7 +76,7 @@ def choose_best(made: Sequence[Captured]) -> Captured:
 
 
 def describe(made: Sequence[Captured]) -> str:
-    """Return which attempt succeeded and what the others refused, or an empty text if the first one succeeded."""
+    """Describe which attempt succeeded and what the others refused. The text is empty if the first one succeeded."""
     chosen = choose_best(made)
     if chosen.program is None or chosen is made[0]:
         return ""

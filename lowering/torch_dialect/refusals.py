@@ -1,4 +1,4 @@
-"""Report what a TorchScript graph contains and the torch dialect cannot express."""
+"""Report the constructs of a TorchScript graph that the torch dialect cannot express."""
 
 from __future__ import annotations
 

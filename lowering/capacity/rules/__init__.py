@@ -34,7 +34,7 @@ _INSTEAD = {
 
 
 def describe_missing(target: Any) -> str:
-    """Say that an op has no rule, and what to write instead where that is known."""
+    """Describe an op without a rule, and the op to write instead if there is one."""
     name = target._schema.name.partition("::")[2] if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", "")
     instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
     return f"has no rule that carries the count of a dim through it{instead}"

@@ -61,7 +61,7 @@ POINTWISE = Row(_pointwise)
                "lift_fresh_copy", "zeros_like", "ones_like", "empty_like", "full_like", "view.dtype", "cumsum", "cumprod", "cummax",
                "cummin", "logcumsumexp", "_conj", "resolve_conj", "resolve_neg", "view_as_real", "view_as_complex", "positive")
 def _through(call: Call, tensor: Counted, *args: Any, **kwargs: Any) -> Any:
-    """Apply an op whose elements depend on no element behind them."""
+    """Apply an op whose elements depend on no later element."""
     if any(isinstance(value, Number | Counted) for value in pytree.tree_leaves((args, kwargs))):
         raise NoRule("takes a number that data decide where a constant is needed")
     return call.op(tensor.data, *args, **kwargs)

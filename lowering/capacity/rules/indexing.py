@@ -80,7 +80,7 @@ def _bound_index(node: Any, shape_of: Any) -> Any:
 def _expand_indices(call: Call, tensor: Any, indices: Sequence[Any], length: Any) -> tuple[list[Any], Tensor | None]:
     """Return indices with masks as places, and where the broadcast index is no padding (None: everywhere). Places are inside the tensor.
 
-    length: what the places of a mask are padded to.
+    length: the size to which the indices of a mask are padded.
     """
     found: list[Any] = []
     valid: list[Tensor] = []
@@ -167,7 +167,7 @@ def _wrap(index: Tensor, size: Any) -> Tensor:
 
 
 def _add_slot(data: Tensor, dim: int) -> tuple[Tensor, Any]:
-    """Return a tensor with a further slot along a dim, for what padding writes, and its place."""
+    """Return a tensor with one more slot along a dim, to which padding is written, and the index of the slot."""
     slot = data.new_zeros([1 if place == dim % data.dim() else size for place, size in enumerate(data.shape)])
     return torch.cat([data, slot], dim), data.shape[dim]
 
@@ -225,7 +225,7 @@ def _index_add(call: Call, tensor: Any, dim: int, index: Any, source: Any, *args
 
 
 def _as_wide(data: Tensor, wider: Tensor, dim: int) -> Tensor:
-    """Raise NoRule unless values have the padded sizes of what they are written to, but for one dim."""
+    """Raise NoRule unless values have the padded sizes of their destination, except in one dim."""
     if data.dim() != wider.dim():
         raise NoRule("writes values of another rank")
     return data

@@ -1,4 +1,4 @@
-"""Sizes and numbers that data decide: they become 0-d tensors, and what is computed from them too."""
+"""Sizes and numbers that data decide, and numbers computed from them, as 0-d tensors."""
 
 from __future__ import annotations
 

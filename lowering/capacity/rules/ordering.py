@@ -135,7 +135,7 @@ def _bucketize(call: Call, values: Any, boundaries: Any, *, out_int32: bool = Fa
 
 
 def _search(sequence: Any, values: Any, right: bool) -> Tensor:
-    """Return the place of each value in a sorted sequence. The padding is no smaller than any element, and no place is behind the count."""
+    """Return the index of each value in a sorted sequence. Padding is no smaller than any element, and no index exceeds the count."""
     filled = sequence.fill(highest(sequence.data.dtype)) if isinstance(sequence, Counted) else sequence
     found = torch.searchsorted(filled, plain(values), right=right)
     return torch.minimum(found, as_count(sequence, 0)) if isinstance(sequence, Counted) else found

@@ -71,7 +71,7 @@ def find_obstacle(module: nn.Module) -> str:
 
 
 def snapshot(module: nn.Module) -> list[Any]:
-    """Return what a module's forward could change of it: attributes, and the elements of containers among them."""
+    """Return the mutable state of a module: its attributes, and the elements of containers among them."""
     found: list[Any] = []
     for part in module.modules():
         for name, value in vars(part).items():

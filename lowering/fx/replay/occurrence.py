@@ -62,7 +62,7 @@ class Refused(Exception):
 
 
 def read_arguments(module: nn.Module, args: Any, kwargs: Any) -> Given:
-    """Return what a call is given. Raises Refused."""
+    """Return a description of the arguments of a call. Raises Refused."""
     leaves, spec = pytree.tree_flatten((args, kwargs))
     weights = [weight for held in (module.named_parameters, module.named_buffers) for _, weight in held(remove_duplicate=False)]
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)] + weights
@@ -78,7 +78,7 @@ def read_arguments(module: nn.Module, args: Any, kwargs: Any) -> Given:
 
 
 def describe(leaf: Any) -> Hashable:
-    """Return what tracing can see of an argument or result. Raises Refused for objects."""
+    """Return the description of an argument or result on which a trace depends. Raises Refused for objects."""
     if isinstance(leaf, torch.Tensor):
         if type(leaf) is not FakeTensor and not isinstance(leaf, nn.Parameter):
             raise Refused(f"an argument of class {type(leaf).__name__}")
@@ -135,7 +135,7 @@ def _iterate(node: Node, root: Node) -> Iterator[Node]:
 
 
 def _read_knowledge(given: Given) -> tuple[Any, ...]:
-    """Return what changes when torch learns something about sizes."""
+    """Return a fingerprint of the ShapeEnv, which changes when torch learns something about sizes."""
     env = next((tensor.fake_mode.shape_env for tensor in given.tensors if isinstance(tensor, FakeTensor)), None)
     if env is None:
         return ()

@@ -152,7 +152,7 @@ class Replays:
         return (kind, given.key), given, path, template
 
     def _open(self, kind: int, family: Family) -> None:
-        """Look at all members of a family: what differs between them must not be read by their forward."""
+        """Compare all members of a family. Their forward must not read an attribute that differs between them."""
         first, *others = self.members[kind]
         family.obstacle = likeness.find_obstacle(first)
         for other in others:
@@ -203,7 +203,7 @@ class Replays:
         return made, result
 
     def _replay(self, template: Template, given: Given, path: str, family: Family) -> Any:
-        """Emit the op that stands for a call, and return what the call would return."""
+        """Emit the op that represents a call, and return the results of the call."""
         occurrence = template.occurrence
         if template.number not in marker.outputs:
             marker.outputs[template.number] = [marker.Type.from_tensor(tensor) for tensor in template.made]

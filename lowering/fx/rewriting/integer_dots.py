@@ -130,7 +130,7 @@ def _read_arguments(node: Any, target: Any, count: int) -> tuple[Any, ...] | Non
 
 
 def _cast(node: Any, dtype: torch.dtype) -> Any:
-    """Return what a node converts to a dtype, or None."""
+    """Return the node whose value a node converts to a dtype, or None if it is no conversion."""
     if not isinstance(node, Node) or node.target not in (aten.to.dtype, aten._to_copy.default):
         return None
     return node.args[0] if node.meta["val"].dtype is dtype else None

@@ -154,7 +154,7 @@ def _is_tensor(node: Node) -> bool:
 
 
 def _drop_size_assertions(program: ExportedProgram, graph: Graph) -> None:
-    """Remove what torch.export asserts of the number of elements that a mask selects, where nothing else reads that number."""
+    """Remove torch.export's assertions on the number of elements that a mask selects, where nothing else reads that number."""
     cleanup.drop_assertions(program.graph_module)  # those on dtypes
     graph.eliminate_dead_code()
     for node in [node for node in graph.nodes if node.target is operator.eq]:

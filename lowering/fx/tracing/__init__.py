@@ -1,1 +1,1 @@
-"""What holds while torch traces a model: sizes stay symbolic, and nothing is guarded or computed that no program needs."""
+"""Patches that are active while torch traces a model: sizes stay symbolic, and needless guards and computations are skipped."""

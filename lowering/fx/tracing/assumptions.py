@@ -55,7 +55,7 @@ def count_from_zero() -> Iterator[None]:
 
 
 def _answer_usual(expression: Any) -> bool | None:
-    """Return what a condition is for a size that is neither 0 nor 1; None if it does not ask whether a size is one of these."""
+    """Return the truth of a condition at sizes other than 0 and 1; None if it does not compare a size with one of these."""
     if isinstance(expression, sympy.Eq | sympy.Ne):
         asks = expression.rhs in (0, 1) and free_unbacked_symbols(expression.lhs)
         return isinstance(expression, sympy.Ne) if asks else None

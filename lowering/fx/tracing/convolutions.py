@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 @contextmanager
 def select_unguarded() -> Iterator[None]:
-    """Suppress the guards of the choice of a backend inside the block. What the choice also checks, the shapes, is checked in its place."""
+    """Suppress the guards of the choice of a backend inside the block. The shapes, which the choice checks too, are checked here."""
     before = torch._C._select_conv_backend
 
     def select(image: torch.Tensor, weight: torch.Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -26,7 +26,7 @@ def _len(value: Any) -> Any:
 
 
 def list_replacements() -> dict[tuple[Any, str], Callable[..., Any]]:
-    """Return what replaces attributes of torchvision's modules, if the model's code has imported them."""
+    """Return the replacements of attributes of torchvision's modules, if the model's code has imported them."""
     owners = (sys.modules.get("torchvision.ops"), sys.modules.get("torchvision.ops.boxes"))
     return {(owner, "batched_nms"): _batched_nms for owner in owners if owner is not None}
 

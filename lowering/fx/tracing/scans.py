@@ -19,7 +19,7 @@ _MODULE = "torch._higher_order_ops.associative_scan"  # an attribute of this nam
 
 
 def list_replacements() -> dict[tuple[Any, str], Callable[..., Any]]:
-    """Return what replaces attributes of torch's module of associative scans, if it is imported."""
+    """Return the replacements of attributes of torch's module of associative scans, if it is imported."""
     module = sys.modules.get(_MODULE)
     return {} if module is None else {(module, "generic_associative_scan"): _extend(module.generic_associative_scan)}
 

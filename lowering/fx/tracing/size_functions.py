@@ -25,7 +25,7 @@ from lowering.ops import attention
 
 @contextmanager
 def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
-    """Replace the functions inside the block. They do what they did on anything but symbolic numbers.
+    """Replace the functions inside the block. Their behaviour differs on symbolic numbers only.
 
     is_model_code: whether a file is the model's, whose texts of sizes are values (see `size_texts`).
     """

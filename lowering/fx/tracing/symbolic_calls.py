@@ -73,7 +73,7 @@ def _writes(function: Any) -> bool:
 
 
 def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
-    """Return what replaces a call, or None for a call that reads no size."""
+    """Return the replacement of a call, or None for a call that reads no size."""
     if function not in _REPLACED and not isinstance(function, _OPS):  # most calls
         return None
     if composed := transforms.find_composed(function):

@@ -16,7 +16,7 @@ _dtype_to_type_ctor = torch._prims_common.dtype_to_type_ctor
 
 
 def list_replacements() -> dict[tuple[Any, str], Any]:
-    """Return what replaces Python's and torch's own functions of numbers, by owner and name."""
+    """Return the replacements of Python's and torch's functions of numbers, by owner and name."""
     return {**{(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()},
             (torch.SymInt, "__round__"): _round_int, (torch.SymInt, "bit_length"): logarithms.find_bit_length,
             (torch._prims_common, "dtype_to_type_ctor"): _choose_type}  # fmt: skip

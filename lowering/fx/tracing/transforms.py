@@ -74,7 +74,7 @@ def _layer_norm(tensor: torch.Tensor, normalized_shape: Sequence[int], weight: t
 
 
 def find_composed(function: Any) -> Callable[..., Any] | None:
-    """Return what composes a function inside a transform, where torch's own makes sizes numbers; None outside of transforms."""
+    """Return the composed form of a function for use inside a transform, where torch's own turns sizes into numbers; None elsewhere."""
     return COMPOSED.get(function) if function in COMPOSED and torch._C._functorch.peek_interpreter_stack() is not None else None
 
 
@@ -156,7 +156,7 @@ def trace_below(module: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _detach_results(module: torch.nn.Module) -> Iterator[None]:
-    """Detach what `module` returns inside the block, except to a call of it by its own forward, which may be differentiated."""
+    """Detach the results of `module` inside the block, except those of calls by its own forward, which may be differentiated."""
     depth = 0
 
     def enter(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Elements of integer tensors that are made of iotas and sizes, as affine maps of their index.
+"""Elements of integer tensors that are computed from iotas and sizes, as affine maps of their index.
 
 Comparisons of two are decided where they can be.
 """

@@ -192,7 +192,7 @@ def _first(op: Any, rewrite: Rewrite, *ways: Pattern) -> None:
 
 @_fold("stablehlo.real_dynamic_slice")
 def _slice(op: Any, rewrite: Rewrite) -> None:
-    """Remove a slice of everything or of what a padding adds, and make it static if start, limit, stride and source are ints."""
+    """Remove a slice of the whole operand, or of exactly the padding of one. Make it static if start, limit, stride and source are ints."""
     source, result = op.operands[0], op.results[0]
     starts, limits, strides = [rewrite.known.values(operand) for operand in op.operands[1:]]
     if starts is None or limits is None or strides is None:

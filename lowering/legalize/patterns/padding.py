@@ -52,7 +52,7 @@ def _find_step(length: Expression, size: Expression) -> int | None:
 
 
 def _subtract(edges: Sequence[int], cuts: Sequence[Expression]) -> list[int] | None:
-    """Return the edges without what is cut off; None if how much that is is not constant."""
+    """Return the edges of a padding that remain after a cut; None if the amount that is cut is not constant."""
     found = [edge - cut.constant for edge, cut in zip(edges, cuts, strict=True) if cut.constant is not None]
     return found if len(found) == len(cuts) else None
 

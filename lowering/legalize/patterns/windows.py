@@ -142,7 +142,7 @@ class Windows:
 
 
 def _find_broadcast(column: Any, rewrite: Rewrite) -> tuple[Any, movement.Move] | None:
-    """Return what a column broadcasts, and how, seen through a reshape that only inserts dims of size one."""
+    """Return the value that a column broadcasts and its dims, looking through a reshape that only inserts dims of size one."""
     move = movement.Move.find(column, rewrite)
     if move is None or move.places is not None:
         return None if move is None else (column.owner.operands[0], move)

@@ -53,7 +53,7 @@ class Limits(Watching):
             self.above[key] = min(value, self.above.get(key, value))
 
     def join(self, other: Limits) -> None:
-        """Take what another one recorded."""
+        """Add the limits that another recorder found."""
         for held in (other.below, other.above):
             for key, value in held.items():
                 self.add(key, value)

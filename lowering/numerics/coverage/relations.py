@@ -45,7 +45,7 @@ class Answers:
 
 
 def read_answers(program: Program, text: str, space: Space) -> Answers:
-    """Return what the program, as text too, does with each broken relation, or nothing if it was lowered without assertions."""
+    """Return the program's answer to each broken relation, or no answers if it was lowered without assertions. text: the program's."""
     assertions = Assertions.extract(text)
     above = program.at(Level.STABLEHLO)
     if assertions.module is None and (above is None or not carries_assertions(above)):

@@ -235,7 +235,7 @@ def _convert_errors(path: Path, what: str = "") -> Iterator[None]:
 
 
 def _choose_entry(data: Mapping[str, Any], entry: str | None, folder: Path) -> tuple[Mapping[str, Any], Path]:
-    """Return what signature.json says of an entry of a joined program, and the folder of the entry's job. Raises Refused."""
+    """Return the description of an entry of a joined program in signature.json, and the folder of the entry's job. Raises Refused."""
     entries = data["entries"]
     if entry not in entries:
         said = data["missing"].get(entry)

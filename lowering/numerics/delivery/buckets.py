@@ -40,7 +40,7 @@ class Bucket:
 
     program, stablehlo, mhlo: its files, relative to the job's folder: the portable artifact, and the texts of both levels (`.zst` if
         compressed).
-    exact: symbols that may not be padded, since results differ then. cost: see StaticModule, and what comparing it took.
+    exact: symbols that must not be padded, since results differ then. cost: that of a StaticModule, and the CPU time of its comparison.
     """
 
     sizes: Mapping[str, int]
@@ -60,7 +60,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of every bucket's program. dims: ints and expressions of the symbols; pad: what fills it up, if it is an input."""
+    """An argument of every bucket's program. dims: ints and expressions of the symbols; pad: the number that an input is padded with."""
 
     kind: str
     name: str

@@ -91,7 +91,7 @@ def _walk(entries: list[Entry], sizes: Mapping[str, int], count: int, names: Nam
 
 
 def _find_most_tokens(model: Model, names: Names) -> int:
-    """Return how many tokens a step can have behind it: the largest size of what grows, or the length of a mask that does not."""
+    """Return how many tokens can precede a step: the largest size of a growing state, or the length of a mask of fixed size."""
     mask = model.leaves.get(names.mask)
     dim = mask.dims()[-1] if mask is not None else None
     if isinstance(dim, int):

@@ -27,7 +27,7 @@ from lowering.store import weights
 
 @dataclass(frozen=True)
 class Part:
-    """The program of an entry. version: of the portable artifact; weights: None if it has none; said: what signature.json says of it.
+    """The program of an entry. version: of the portable artifact; weights: None if it has none; said: its description in signature.json.
 
     job: the name of its job's folder, beside that of the joined program; None if it is of no job.
     """
@@ -141,7 +141,7 @@ def rename(signature: Signature, names: Mapping[str, str]) -> Signature:
 
 
 def _digest_weights(part: Part) -> Iterator[tuple[str, Any]]:
-    """Yield the weights with what is equal if they are: without their bytes, the names and shapes."""
+    """Yield the weights, each with a key by which equal ones are found: a digest, or for fake weights their name and shape."""
     for argument in part.signature.weights:
         if part.weights is None:
             yield argument.name, (argument.name, argument.dtype, argument.dims)

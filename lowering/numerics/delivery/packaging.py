@@ -48,7 +48,7 @@ def serialize(program: Program, target: str = "WEEK_4", entry: str = "main") -> 
 
 
 def describe(program: Program) -> dict[str, Any]:
-    """Return what signature.json says of a program that `serialize` takes, by the keys in DESCRIPTION."""
+    """Return the description of a program for signature.json, by the keys in DESCRIPTION. `serialize` takes the same program."""
     said = (to_plain(program.signature), _describe_inputs(program), _build_structure(program), to_plain(program.model))
     return dict(zip(DESCRIPTION, said, strict=True))
 

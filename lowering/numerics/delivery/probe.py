@@ -64,7 +64,7 @@ class Finding:
 def probe(attempt: Callable[[Symbol], Attempt], declared: Symbol, limit: int) -> Finding:
     """Look for the widest range within `declared`, up to `limit` where that is more than its max, or it has none.
 
-    Takes that what holds in a range holds in each part of it.
+    Assumes that every part of an accepted range is accepted.
     """
     search = _Search(attempt)
     whole = replace(declared, max=limit if declared.max is None else declared.max, example=None)

@@ -1,4 +1,4 @@
-"""Promises of a program to its consumers, beside its results: which arguments share memory with results, and what its composites are.
+"""Promises of a program to its consumers, beside its results: arguments that share memory with results, and its composites.
 
 A run of the program shows none of it: XLA inlines composites, and copies arguments that it may not write to.
 """

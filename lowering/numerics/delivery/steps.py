@@ -105,12 +105,12 @@ class Entry:
         return {name: value for name, value in inputs.make(self.model, sizes).items() if name in self.taken}
 
     def infer_sizes(self, carried: Tensors) -> dict[str, int]:
-        """Return the sizes of the symbols that occur in the dims of what is handed on."""
+        """Return the sizes of the symbols that occur in the dims of the values handed on."""
         return {dim.symbol: (size - dim.offset) // dim.scale for name, value in carried.items() if name in self.model.leaves
                 for dim, size in zip(self.model.leaves[name].dims(), value.shape, strict=True) if isinstance(dim, Affine)}
 
     def address(self, carried: Tensors) -> dict[str, torch.Tensor]:
-        """Return what is handed on by the names of the inputs that take it: the result's own, or a path that ends with it."""
+        """Return the values handed on, by the input that takes each: the input of the result's name, or of a path that ends with it."""
         ends = {name.rpartition(".")[2]: name for name in self.taken if "." in name}
         found = {name: carried[end] for end, name in ends.items() if end in carried and end not in self.taken}
         return found | {name: value for name, value in carried.items() if name in self.taken}
@@ -154,7 +154,7 @@ class _Sequence:
     prompt: Prompt | None = None
 
     def advance(self, entry: Entry, number: int) -> Step:
-        """Run an entry, keep what it hands on, and return the comparison."""
+        """Run an entry, keep the values that it hands on, and return the comparison."""
         at = {name: size for name, size in self.sizes.items() if name in entry.model.symbols}
         at |= entry.infer_sizes(entry.address(self.theirs))
         made = entry.make_inputs({**entry.model.examples(), **at})

@@ -45,11 +45,11 @@ class Arbiter:
         self._reruns = Reruns(self.eager, {})
 
     def hold(self, mode: AbstractContextManager[Any]) -> None:
-        """Run eager inside `mode` from now on, and forget what earlier runs gave."""
+        """Run eager inside `mode` from now on, and forget the results of earlier runs."""
         self._reruns = Reruns(self.eager, {}, mode)
 
     def _begin(self, given: Tensors) -> None:
-        """Forget what is known of other inputs."""
+        """Forget the results on other inputs."""
         if self._reruns.given is not given:
             self._reruns = Reruns(self.eager, given, self._reruns.holding)
 
@@ -168,7 +168,7 @@ class Arbiter:
         return torch.where(agrees, want, got), torch.where(foreign, want.to(exact.dtype), exact)
 
     def _measure_eager(self, index: int, wants: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield how far honest eager may be from float64, element by element: 0, and what more and more samples of its rounding allow."""
+        """Yield the allowed distance of eager from float64, element by element: 0, then the spread of more and more samples of rounding."""
         room = torch.zeros_like(perturbed.split(wants[index]))
         yield room
         dtype = _ROUNDED.get(comparison.choose_deciding(wants[index].dtype, self.makings[index].narrowest))
@@ -221,7 +221,7 @@ class Arbiter:
         return self._accept("verify_arbitrated", result, found, says)
 
     def _compare_rest(self, index: int, got: torch.Tensor, agreed: torch.Tensor, exact: torch.Tensor) -> Comparison:
-        """Compare with what eager and float64 together give; what rounding explains agrees."""
+        """Compare with eager's and float64's results together; differences that rounding explains agree."""
         rest = comparison.compare(got, agreed, comparison.find_tolerance(agreed.dtype, self.eager.model.tolerances, agreed))
         explained = rest.wrong == "values" and (comparison.is_nearer(got, agreed, exact) or self._is_rounding(index, got, agreed, exact))
         return replace(rest, wrong=None) if explained else rest
@@ -250,7 +250,7 @@ class Arbiter:
         return False
 
     def _is_near(self, index: int, got: torch.Tensor, want: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
-        """Return whether a result of halves is off by no more than eager is where each of its ops errs a little."""
+        """Return whether a result of halves is off by no more than eager's own result when each of its ops errs a little."""
         limit = self._limit(index, want[index])
         if comparison.choose_deciding(want[index].dtype, self.makings[index].narrowest) not in perturbed.HALVES or not limit:
             return False

@@ -57,7 +57,7 @@ def _stack_runs(runs: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _find_fixed(runs: torch.Tensor, tolerance: Tolerance) -> torch.Tensor:
-    """Return which elements vary by no more than their rounding, as the singular values that random projections find."""
+    """Return a mask of the elements that vary by no more than their rounding, such as singular values found by random projections."""
     least, most = runs.amin(0), runs.amax(0)
     return most - least <= tolerance.atol + tolerance.rtol * torch.minimum(least.abs(), most.abs())
 

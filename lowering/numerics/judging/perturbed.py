@@ -179,11 +179,11 @@ def describe_excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, 
         most, index = _find_worst(rows, elements, limit, exact is not None)
         if most > found:
             found, place = most, f"those at {index} of dim {dim}"
-    return f"a quarter of {place} is off by {found:.1f} times what rounding takes them or more" if found > limit else ""
+    return f"a quarter of {place} is off by at least {found:.1f} times the deviation that rounding causes" if found > limit else ""
 
 
 def _find_worst(rows: torch.Tensor, values: torch.Tensor, limit: float, has_values: bool) -> tuple[float, int]:
-    """Return what most elements of the worst row are below, and its index. Rows of few distinct values count nothing."""
+    """Return the bound of most elements of the worst row, and the row's index. Rows of few distinct values do not count."""
     most = _find_common(rows)
     for index in (most > limit).nonzero().flatten().tolist() if has_values else ():
         if values[index].unique().numel() < _LEAST:

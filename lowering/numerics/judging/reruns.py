@@ -41,7 +41,7 @@ class Reruns:
             return (eager or self.eager)(self.given)
 
     def compute_reference(self) -> Results | str:
-        """Return what eager computes in float64, or, in words, why it does not."""
+        """Return eager's results in float64, or the reason why there are none, in words."""
         if self._exact is None:
             try:
                 self._exact = self.run(self.eager.double())
@@ -94,7 +94,7 @@ class Reruns:
         return found
 
     def run_flushed(self) -> Results | None:
-        """Return what eager computes where subnormal numbers are zeros, or None if that cannot be known."""
+        """Return eager's results with subnormal numbers as zeros, or None if they cannot be computed."""
         if self.eager.is_opaque:
             return None
         try:

@@ -86,7 +86,7 @@ class Erring(Watching):
         return shift
 
     def _shift_means(self, gradient: torch.Tensor, kept: Sequence[int]) -> torch.Tensor:
-        """Return a gradient off by what the sums of its elements over all dims but those that are `kept` err by."""
+        """Return a gradient off by the errors of the sums of its elements over all dims that are not `kept`."""
         size = gradient.abs().mean([dim for dim in range(gradient.dim()) if dim not in kept], keepdim=True)
         return gradient + _MEANS * _share(gradient.numel() / max(1, size.numel())) * self.step * self._noise.draw(size) * size
 
@@ -119,7 +119,7 @@ def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tens
 def fit(spread: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
     """Return a spread that is as many times larger as eager's own rounding exceeds it, at most FITTED times.
 
-    Few samples miss the largest errors of many elements. Eager rounds honestly, so what its elements exceed is missed in all.
+    Few samples miss the largest errors of many elements. Eager's own errors are honest, so where they exceed the spread, it is too small.
     """
     own = measure_distance(want.to(exact.dtype), exact)
     ratios = [off[room > 0] / room[room > 0] for off, room in zip(*map(_split_parts, (own, spread)), strict=True)]

@@ -44,7 +44,7 @@ class Picked:
 
 
 class Picks(Watching):
-    """Watches ops: for every tensor of indices, and what only moves its elements, what it counts in.
+    """Watches ops: for every tensor of indices, and every tensor of moved indices, the tensor into which they point.
 
     `ties`: whether any op met equal elements. `finite_ties`: the same without infinities, which inputs without equal elements may lead to
     too, as where a mask of logits is applied before they are sorted.

@@ -37,7 +37,7 @@ class Groups:
 
 
 class Vectors(Watching):
-    """Watches decompositions of real matrices: of which vector each element is, in vectors and in what moves or multiplies them."""
+    """Watches decompositions of real matrices: the vector to which each element belongs, also after moves and products."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Vectors(Watching):
         return result
 
     def _propagate(self, op: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
-        """Record what an op makes of vectors: elements of vectors, or values that depend on them, which have signs of their own."""
+        """Record the owners of the results of an op on vectors. Values that only depend on vectors have signs of their own."""
         given = [value for value in tree_leaves((args, dict(kwargs))) if isinstance(value, torch.Tensor)]
         if op._schema.is_mutable:  # a written tensor, and what shares its memory, has no vectors any more
             written = {value.untyped_storage().data_ptr() for value in given}
@@ -79,7 +79,7 @@ class Vectors(Watching):
             self._derived.update((id(value), value) for value in tree_leaves(result) if isinstance(value, torch.Tensor))
 
     def _trace(self, op: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Any:
-        """Return the owners of what an op makes of vectors, or None."""
+        """Return the owners of the results of an op on vectors, or None."""
         place = next((place for place, value in enumerate(args) if isinstance(value, torch.Tensor) and self.find(value) is not None), None)
         if place is None or (owner := self.find(args[place])) is None:
             return None
@@ -171,7 +171,7 @@ class Owned:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], labels: Sequence[str]) -> Owned | None:
-        """Return what `to_tensors` saved, for the results `labels`; None if there were no vectors."""
+        """Restore the data that `to_tensors` saved, for the results `labels`; None if there were no vectors."""
         if not tensors:
             return None
         return cls(tuple(tensors.get(f"owner/{label}") for label in labels), Groups(*(tensors[name] for name in ("group", "size", "room"))))

@@ -27,7 +27,7 @@ _HLO_JUMPING = frozenset(("round_nearest_even", "round_nearest_afz", "floor", "c
 
 
 class Made(NamedTuple):
-    """Result of an op of a level: `integers` made of the floats `operand`."""
+    """Result of an op of a level: `integers` that it converted from the floats `operand`."""
 
     operand: torch.Tensor
     integers: torch.Tensor
@@ -67,7 +67,7 @@ def _is_integral(dtype: torch.dtype) -> bool:
 
 
 class Recording(_Integers):
-    """Inside, all integers made of floats are kept in `found`, in order."""
+    """Inside, all integers that ops convert from floats are kept in `found`, in order."""
 
     def __init__(self) -> None:
         super().__init__()

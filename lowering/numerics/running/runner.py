@@ -74,7 +74,7 @@ class LevelRun:
         return self._trim(computed)
 
     def run_with_integers(self, given: Tensors) -> tuple[tuple[torch.Tensor, ...], list[integers.Made]]:
-        """Return the results, and what each op made that makes integers of floats (see `integers`); none of these inside loops of HLO."""
+        """Return the results, and those of each op that converts floats to integers (see `integers`), except inside loops of HLO."""
         values = order_arguments(self._signature, {**self.form.weights, **self.weights}, given)
         if self.form.level not in (Level.STABLEHLO, Level.MHLO):
             with integers.Recording() as recording:

@@ -1,6 +1,6 @@
-"""Compute at given shapes what XLA's shape refinement does not: sizes that come of floats, powers, shifts and exclusive ors of sizes.
+"""Compute, at given shapes, sizes that XLA's shape refinement cannot: those from floats, powers, shifts and exclusive ors.
 
-The refinement folds integer arithmetic alone. Every op here does what StableHLO says of it, on 0-d tensors of the entry's head.
+The refinement folds integer arithmetic alone. Every op here follows StableHLO's specification, on 0-d tensors of the entry's head.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def _find_device(platform: str) -> Any:
 class Xla:
     """One XLA device. Tensors on it are shared with torch where both see the memory, copied once otherwise.
 
-    is_strict: leave out what XLA does for speed and a comparison must not see.
+    is_strict: switch off optimizations of XLA that change results.
     options: further options of the compiler, by XLA's names.
     is_quick: whether `run` compiles in the shortest time instead of with XLA's default options.
     may_lose_nan: whether a quick compilation may use kernels whose maxima and minima lose NaN.

@@ -1,1 +1,1 @@
-"""The tables of decompositions: for each op, by what it is replaced, and why."""
+"""The tables of decompositions: for each op, its definition, and the reason for it."""

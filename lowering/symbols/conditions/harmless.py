@@ -48,7 +48,7 @@ def mark_harmless(
 
 
 def forget(conditions: Sequence[Deferred], export: Export) -> None:
-    """Undo what tracing concluded from conditions that are not asserted.
+    """Undo the conclusions that tracing drew from conditions that are not asserted.
 
     Each size has its declared range again. Where a later trace asks such a condition, it is a guard of its own, which nobody has judged.
     """

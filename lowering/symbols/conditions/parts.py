@@ -25,7 +25,7 @@ _WORK = 1 << 20  # operations of conditions that are computed
 def find_widest(conditions: Sequence[Condition], export: Export) -> dict[str, Bound] | None:
     """Return the part with the largest share of the sizes, by narrowed symbol, or None if a symbol would keep a single size.
 
-    What holds at the sizes that are tried, all of them where they are few, is taken to hold.
+    A condition that holds at all sizes that are tried (all sizes, if they are few) is assumed to hold.
     """
     known = [condition for condition in conditions if condition[1]]
     names = sorted({name for _, free in known for name in free})
@@ -73,7 +73,7 @@ def list_relations(conditions: Sequence[Condition]) -> list[str]:
 
 
 def _subtract(term: Term) -> Expression | None:
-    """Return what is at most 0 if a condition `a <= b` or `a >= b` holds, or None for other conditions."""
+    """Return the expression that is at most 0 if a condition `a <= b` or `a >= b` holds, or None for other conditions."""
     if term.op not in ("le", "ge"):
         return None
     try:

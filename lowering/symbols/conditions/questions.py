@@ -42,7 +42,7 @@ class Questions:
 
 @contextmanager
 def watch_questions() -> Iterator[Questions]:
-    """Collect what traces inside ask a ShapeEnv to evaluate, where it cannot.
+    """Collect the conditions that a ShapeEnv is asked inside the block and cannot evaluate.
 
     Each decision by ranges goes through one of three methods: the evaluation of an expression, by simplification or by intervals alone, and
     the interval of an expression, which torch compares with 0.

@@ -43,7 +43,7 @@ _EXPLAINED = (
 
 
 def explain(message: str) -> str:
-    """Return what a message of torch means for the author, with the change to make; empty for messages that are not known."""
+    """Explain a message of torch to the author, with the change to make; empty for unknown messages."""
     return next((match.expand(said) for pattern, said in _EXPLAINED if (match := pattern.search(message))), "")
 
 

@@ -147,7 +147,7 @@ class Narrowing:
 
 
 def drop_times(record: SymbolRecord) -> SymbolRecord:
-    """Return a record without what differs between two exports of the same model."""
+    """Return a record without the fields that differ between two exports of the same model."""
     return replace(record, events=tuple(replace(event, seconds=0.0) for event in record.events),
                    attempts=tuple(replace(attempt, seconds=0.0) for attempt in record.attempts))
 

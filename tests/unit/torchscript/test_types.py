@@ -35,9 +35,8 @@ def test_a_size_with_one_value_is_static_in_operands_and_results() -> None:
     symbols = {"low": {"min": 8, "max": 15, "example": 9}, "high": {"min": 8, "max": 40, "example": 10}, "width": (8, 40)}
     dims = ({2: "low", 3: "width"}, {2: "high", 3: "width"})
     lowered = shapeline.lower(OneRow(), (torch.randn(2, 3, 9, 19), torch.randn(2, 3, 10, 19)), dynamic_shapes=dims, symbols=symbols)
-    # torch 2.12 has a second guard, as it asks whether the windows of a pooling fill the picture.
     admitted = [high for high in range(8, 41) if all(evaluate(guard, {"high": high}) for guard in lowered.signature.guards)]
-    assert admitted == list(range(9 if torch.__version__.startswith("2.12.") else 8, 16))
+    assert admitted == list(range(8, 16))
     sizes = [point.point.sizes for point in lowered.verify(4).points]
     assert len({size["width"] for size in sizes}) > 1
     assert max(size["high"] for size in sizes) < 16
