@@ -69,7 +69,7 @@ def locate_inside(folder: Path, name: Any, place: str) -> Path:
     for part in PurePosixPath(name).parts:
         path = path / part
         if path.is_symlink():
-            raise Untrusted(Problem(place, f"'{name}' is or is behind the link {path}", "links in records are not followed: remove it"))
+            raise Untrusted(Problem(place, f"'{name}' is, or lies below, the link {path}", "links in records are not followed: remove it"))
     return path
 
 

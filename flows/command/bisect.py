@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--by", choices=("outcome", "dims", "numerics", "seconds"), default="outcome",
                         help="what is judged (default: outcome)")
     parser.add_argument("--limit", type=parse_number(float, 0, sys.float_info.max), metavar="X",
-                        help="what is bad beyond: a relative error for numerics, the time of all stages for seconds")
+                        help="the limit above which a version is bad: a relative error for numerics, the time of all stages for seconds")
     parser.add_argument("--repository", type=Path, metavar="DIR", help="of --axis model: the model's repository (default: of this folder)")
     parser.add_argument("--run", default="latest", help=f"the run whose configuration is used: {NEWEST}")
     add_output(parser)

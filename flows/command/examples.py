@@ -97,7 +97,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "completion": (
         ("completion bash > ~/.local/share/bash-completion/completions/shapeline", "bash, from the next shell on"),
-        ("completion zsh > ~/.shapeline.zsh", "zsh: source this file in ~/.zshrc, behind compinit"),
+        ("completion zsh > ~/.shapeline.zsh", "zsh: source this file in ~/.zshrc, after compinit"),
     ),
 }
 

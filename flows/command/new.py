@@ -53,7 +53,7 @@ def _propose(source: Sequence[str], trusted: bool) -> Any:
             return huggingface_proposal.propose(source[1])
         if len(source) == 1 and source[0].endswith(".pt2"):
             if not trusted and Path(source[0]).is_file():
-                cause = "torch runs code of whoever made a .pt2 file when it reads it"
+                cause = "reading a .pt2 file runs code of the file's author"
                 raise ConfigError(Problem(f"--from {source[0]}", cause, f"if you trust it, say so: {TRUST}"))
             return proposal.propose_exported(source[0])
         if len(source) == 1 and source[0].endswith((".mlir", ".mlirbc")):

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--port", type=parse_number(int, 1, 65535), default=4200,
                         help="the port of a server in the foreground (default: 4200)")
     parser.add_argument("--idle-minutes", type=parse_number(float, 0, MONTH / 60), default=Server.idle_minutes, metavar="N",
-                        help="with start and open: how long the server stays when nobody uses it (default: %(default)g)")
+                        help="with start and open: minutes without use after which the server ends (default: %(default)g)")
     parser.add_argument("--keep-days", type=parse_number(float, 1, 3650), default=Server.keep_days, metavar="N",
                         help="how long the database keeps a flow run that has ended (default: %(default)g)")
     parser.add_argument("--force", action="store_true", help="with stop: even if a run uses the server")

@@ -50,7 +50,7 @@ def check_job(place: Path, digest: str) -> list[Problem]:
     """Return a problem if the job.json in `place` is not the one that the flow prepared: others may be able to write there."""
     if _compute_digest(place) == digest:
         return []
-    return [Problem(str(place / JOB), "is not what the run prepared", "find out who writes to the run's output, and run the job again")]
+    return [Problem(str(place / JOB), "is not the file that the run prepared", "find out who writes to the output, and run the job again")]
 
 
 def _compute_digest(folder: Path) -> str:

@@ -138,7 +138,7 @@ def _compare_levels(found: Changes, name: str, old: Job, new: Job) -> None:
 
 
 def _compare_cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
-    """Compare time and memory, only of jobs that ended alike and took no result from the cache, which costs nothing."""
+    """Compare time and memory of the jobs that ended the same way and took no result from the store, which would cost nothing."""
     if old["outcome"] != new["outcome"] or old["stage"] != new["stage"] or _is_cached(old) or _is_cached(new):
         return
     like = [one for one in past if one.outcome == new["outcome"] and not one.cached]
@@ -209,7 +209,7 @@ def _render_verdict(changes: Changes) -> str:
 
 
 def _summarize(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
-    """Return totals over the jobs that ended alike in both runs, so that the totals are comparable."""
+    """Return totals over the jobs that ended the same way in both runs, so that the totals are comparable."""
     both = [
         (before[name], job)
         for name, job in after.items()
@@ -218,8 +218,8 @@ def _summarize(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
     done = [(old, new) for old, new in both if not _is_cached(old) and not _is_cached(new)]
     was, now = sum(old["seconds"] for old, _ in done), sum(new["seconds"] for _, new in done)
     share = f" ({now / was - 1:+.0%})" if was else ""
-    jobs = f"{len(both)} job{'' if len(both) == 1 else 's'} ended alike in both"
-    return f"{jobs}; time of the stages of the {len(done)} not cached: {was:.1f} s -> {now:.1f} s{share}" if done else jobs
+    jobs = f"{len(both)} job{'' if len(both) == 1 else 's'} ended the same way in both runs"
+    return f"{jobs}; stages of the {len(done)} not taken from the store: {was:.1f} s -> {now:.1f} s{share}" if done else jobs
 
 
 def _is_as_expected(job: Job) -> bool:

@@ -143,7 +143,7 @@ class _Rewriting:
             if count is not None:
                 self._bind(size, count)
         if unsaid := [size for size in decided.values() if size not in self._counts and is_counted(size) and _is_symbol(size)]:
-            raise NoRule(f"its rule does not say what {unsaid[0]} is")
+            raise NoRule(f"its rule does not define {unsaid[0]}")
         self._check_shapes(tracing, made.results)
         if isinstance(value, list | tuple):
             self._values[node] = made.results

@@ -29,7 +29,7 @@ def read(path: str, trusted: bool = False) -> torch.export.ExportedProgram:
     if not Path(path).is_file():
         raise LoadError(Problem(f"path: {path}", "file does not exist", "the path is relative to the working directory of the command"))
     if not trusted:
-        raise LoadError(Problem(f"path: {path}", "torch runs code of whoever made a .pt2 file when it reads it",
+        raise LoadError(Problem(f"path: {path}", "reading a .pt2 file runs code of the file's author",
                                 "if you trust it, say so: trusted: true"))  # fmt: skip
     try:
         return torch.export.load(path)

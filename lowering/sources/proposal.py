@@ -109,7 +109,7 @@ def propose_exported(path: str) -> Proposal:
     inputs = {name: _describe(value, dims.get(name)) for name, value in values.items()}
     spans = {name: {"min": symbol.min} | ({"max": symbol.max} if symbol.max is not None else {}) for name, symbol in symbols.items()}
     factory = {TARGET: "lowering.sources.exported.load", "path": path, "trusted": True}
-    return Proposal(factory, inputs, spans, ("trusted: torch runs code of whoever made the file when it reads it.",))
+    return Proposal(factory, inputs, spans, ("trusted: torch runs code of the file's author when it reads the file.",))
 
 
 def propose_mlir(path: str) -> Proposal:

@@ -78,7 +78,7 @@ def derive(entry: Entry, ranges: Ranges, narrow: Model) -> Derived:
     said = list(entry.data["said"])
     reports = _read_reports(entry.data)
     if "sharing" not in reports:
-        raise Separate("the result does not tell what it shares")
+        raise Separate("the result has no record of the questions on sizes that it left open")
     sharing = from_plain(Sharing, reports["sharing"])
     if sharing.obstacle:
         raise Separate(sharing.obstacle)

@@ -43,7 +43,7 @@ def serialize(program: Program, target: str = "WEEK_4", entry: str = "main") -> 
     """Return a pure MHLO program of a built model as a portable artifact, and its version. Raises StageFailed, Unsupported."""
     top = program.at(Level.MODEL)
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
-        raise ValueError("an artifact is made of an MHLO program that descends from a model")
+        raise ValueError("an artifact needs an MHLO program that descends from a model")
     return portable.serialize(program.ir, target, list_names(program.signature), entry)
 
 

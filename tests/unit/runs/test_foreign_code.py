@@ -75,7 +75,7 @@ def test_a_worker_takes_only_the_job_that_the_flow_prepared(run: Record) -> None
     assert attempts.check_job(folder, prepared.digest) == []
     edit(folder / "job.json", stages={"export": {"_target_": "os.system"}})
     (problem,) = attempts.check_job(folder, prepared.digest)
-    assert "is not what the run prepared" in problem.cause
+    assert "is not the file that the run prepared" in problem.cause
 
 
 def test_an_unknown_custom_call_is_not_run() -> None:
