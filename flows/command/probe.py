@@ -62,7 +62,8 @@ def render_finding(symbol: str, found: Finding, folder: Path) -> list[str]:
     """Return the finding as text: the accepted range, the cause of failure at each edge, and the YAML that declares the range."""
     if found.range is None:
         return [f"{symbol}: no range was accepted", f"  {found.edges['max']}", f"attempts: {folder}"]
-    said = [f"{symbol}: accepted in {found.range}" + (", as declared" if not found.narrower else "")]
+    wider = found.declared.max is not None and (found.range.max or 0) > found.declared.max
+    said = [f"{symbol}: accepted in {found.range}" + ("" if found.narrower else ", wider than declared" if wider else ", as declared")]
     top, step = found.range.largest(found.range.max or 0), found.range.multiple_of
     below = max(0, found.range.min - step)
     beyond = {"max": f"at {top + step}", "min": f"at {below}", "multiple_of": f"at sizes that are not multiples of {step}"}

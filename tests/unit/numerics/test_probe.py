@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.command.probe import render_finding
 from lowering.model import Symbol
 from lowering.numerics.delivery.probe import Attempt, Finding, probe
 
@@ -53,6 +56,18 @@ def test_a_limit_beyond_the_declared_range_is_looked_at_too() -> None:
     assert ends(found) == (1, 700, 1)
     assert found.edges["max"].symbol.max == 701
     assert not found.narrower
+
+
+@pytest.mark.parametrize(("declared", "accepted", "edges", "comparison"), [
+    (Symbol(1, 64), Symbol(1, 64), {}, ", as declared"),
+    (Symbol(1, 64), Symbol(1, 128), {}, ", wider than declared"),
+    (Symbol(1), Symbol(1, 128), {}, ", as declared"),
+    (Symbol(1, 64), Symbol(1, 32), {"max": Attempt(Symbol(33, 33), "error")}, ""),
+])  # fmt: skip
+def test_the_text_compares_the_range_with_the_declared_one(declared: Symbol, accepted: Symbol, edges: dict[str, Attempt],
+                                                           comparison: str) -> None:
+    found = Finding(declared, accepted, edges, ())
+    assert render_finding("n", found, Path("probes"))[0] == f"n: accepted in {accepted}{comparison}"
 
 
 def test_an_exact_hint_is_confirmed_by_the_next_size_alone() -> None:
