@@ -23,7 +23,7 @@ KEPT = ROOT / "build/matrix"
 PROBE = "import platform, torch, torch_mlir, jaxlib; print(f'Python {platform.python_version()}, torch {torch.__version__}')"
 # Every level, its numbers, the record of symbols, and the private parts of torch that they use.
 SAMPLE = ("tests/unit/shapeline/test_lower.py", "tests/unit/symbols/test_capture.py", "tests/unit/torchscript",
-          "tests/unit/fx/test_decompose.py", "tests/filecheck")
+          "tests/unit/fx/test_decompose.py", "tests/unit/eager/test_control_flow.py", "tests/filecheck")
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -23,6 +23,7 @@ from flows.engine import access, managed, revival, server, server_state, serving
 from flows.engine.server_state import Standing
 from lowering import files
 from lowering.errors import InfraError
+from tests.waiting import wait_for
 
 TOY = "import sys; sys.path.insert(0, sys.argv[1]); from tests.unit.engine import toy_server; toy_server.main(sys.argv[2:])"
 HOUR = 60.0  # minutes
@@ -47,13 +48,6 @@ def toy(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(managed, "END", 2.0)
     monkeypatch.setattr(managed, "ANSWER", 1.0)
     return place
-
-
-def wait(met: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -83,11 +77,11 @@ def test_runs_that_begin_at_once_share_one_server_and_later_ones_find_it(toy: Pa
 def test_a_killed_server_is_started_again_where_links_point_to(toy: Path) -> None:
     first = managed.ensure(HOUR)
     os.kill(first.pid, signal.SIGKILL)
-    wait(lambda: not first.is_alive)
+    assert wait_for(lambda: not first.is_alive)
     second = managed.ensure(HOUR)
     assert second.pid != first.pid and second.url == first.url
     os.kill(second.pid, signal.SIGKILL)
-    wait(lambda: not second.is_alive)
+    assert wait_for(lambda: not second.is_alive)
     with managed._bind(first.port) as other:  # another process has taken the port in the meantime
         assert other.getsockname()[1] == first.port
         assert managed.ensure(HOUR).port != first.port
@@ -97,7 +91,7 @@ def test_a_server_that_dies_during_a_run_is_revived_for_its_clients(toy: Path) -
     starting = managed.Starting(managed._prepare(), access.make_password(), HOUR)
     first = starting.wait()
     os.kill(first.pid, signal.SIGKILL)
-    wait(lambda: not first.is_alive)
+    assert wait_for(lambda: not first.is_alive)
     assert revival._restart(starting, first) is None
     assert starting.found and starting.found.url == first.url and starting.found.is_alive
     managed.stop()
@@ -162,13 +156,13 @@ def test_an_idle_server_ends(toy: Path) -> None:
         found = managed.ensure(0.001)
         time.sleep(0.4)
         assert found.is_alive
-    wait(lambda: not found.is_alive)
+    assert wait_for(lambda: not found.is_alive)
 
 
 def test_a_server_whose_state_is_removed_ends(toy: Path) -> None:
     found = managed.ensure(HOUR)
     toy.unlink()
-    wait(lambda: not found.is_alive)
+    assert wait_for(lambda: not found.is_alive)
 
 
 def test_a_server_that_cannot_start_is_reported_with_its_output(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

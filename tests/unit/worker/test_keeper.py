@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from lowering.record.result import JobResult
 from lowering.worker import client, keeper
 from lowering.worker.client import KeptServer
 from tests import toys
+from tests.waiting import wait_for
 
 RUN = """
 import sys
@@ -55,13 +55,6 @@ def list_keepers(state: Path) -> list[int]:
     return found
 
 
-def wait(met: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def begin(minutes: float = 60.0) -> KeptServer:
     control = keeper.connect(minutes, ())
     assert control is not None
@@ -91,7 +84,7 @@ def test_runs_share_a_warm_process_and_each_has_a_server_of_its_own(tmp_path: Pa
         server.close()
     assert list_keepers(state) == [kept]
     os.kill(kept, signal.SIGKILL)
-    wait(lambda: not list_keepers(state))
+    assert wait_for(lambda: not list_keepers(state))
     third = begin()  # its socket is still there, and nothing listens
     assert lower(third, tmp_path / "d") == "ok"
     third.close()
@@ -103,14 +96,14 @@ def test_runs_share_a_warm_process_and_each_has_a_server_of_its_own(tmp_path: Pa
 def test_the_jobs_of_a_killed_run_die_and_the_warm_process_stays(tmp_path: Path, state: Path) -> None:
     run = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path / "job")], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     events = tmp_path / "job" / "events.jsonl"
-    wait(lambda: events.exists() and "about-to" in events.read_text(), 60)
+    assert wait_for(lambda: events.exists() and "about-to" in events.read_text(), 60)
     assert keeper.stop_all() == 0  # a run uses it
     (kept,) = list_keepers(state)
     children = _list_tree(kept)
     assert len(children) >= 2  # the run's server, and the job
     run.kill()
     run.wait()
-    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+    assert wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
     assert list_keepers(state) == [kept]
     assert keeper.stop_all() == 1
 
@@ -126,11 +119,11 @@ def test_it_ends_when_no_run_has_used_it_for_a_while_or_its_socket_is_gone(state
     server = begin(minutes=0.0001)
     assert lower(server, tmp_path / "a") == "ok"
     server.close()
-    wait(lambda: not list_keepers(state) and not list(state.glob("*.sock")))
+    assert wait_for(lambda: not list_keepers(state) and not list(state.glob("*.sock")))
     begin().close()
     (place,) = state.glob("*.sock")
     place.unlink()
-    wait(lambda: not list_keepers(state))
+    assert wait_for(lambda: not list_keepers(state))
 
 
 def test_what_a_process_inherits_decides_which_one_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:

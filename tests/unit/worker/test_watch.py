@@ -23,6 +23,7 @@ from lowering.record.folder import Limits, prepare
 from lowering.record.result import JobResult
 from lowering.worker import client, native, watch
 from tests import toys
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("light_server")
 PATIENT = Limits(stage_seconds=60, memory_bytes=4 << 30, exit_seconds=1.0)
@@ -37,15 +38,6 @@ def lower(folder: Path, how: str, limits: Limits = PATIENT, seconds: float = 0.0
 
 def log(folder: Path) -> str:
     return (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
-
-
-def wait_for(condition: object, seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def alive(pid: int) -> bool:
