@@ -74,7 +74,7 @@ def _lower_run(run: Run, stop: Stop) -> Path:
             only = _start_only(begun, held, here) if local and not all_held else None
             taken, lowered = [], []
             if found and (all_held or only):
-                with stop.listening():
+                with stop.listen():
                     taken = _take(begun, held, needed, here)
                     lowered = _join(begun, only) if only else []
             if found and not begun.list_unfinished() and (taken or lowered):

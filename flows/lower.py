@@ -149,7 +149,7 @@ def run_flow(run: Run, begun: Record, stop: Stop) -> tuple[int, str | None]:
     """
     cluster, lost, link = run.plan.cluster, 0, None
     try:
-        with server.ignore_foreign_key(managed.get_used() is not None), server.share(cluster), revival.supervise(stop), stop.listening():
+        with server.ignore_foreign_key(managed.get_used() is not None), server.share(cluster), revival.supervise(stop), stop.listen():
             runner = runners.make(cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(run.plan.overrides), str(begun.folder), return_state=True)

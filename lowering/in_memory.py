@@ -86,4 +86,4 @@ def report_inputs(made: Program, recorder: Recorder) -> None:
         recorder("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
         return
     if level_inputs is not None:
-        recorder.say({"event": "level_inputs", "level_inputs": to_plain(level_inputs)})
+        recorder.record_in_stage({"event": "level_inputs", "level_inputs": to_plain(level_inputs)})

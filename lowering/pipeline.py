@@ -167,7 +167,7 @@ class StoreClient:
         try:
             self.reuse.keep(Step(done.name, given, made, record, stem, [*saved, *self.recorder.filed]), found.parts)
         except (OSError, InfraError) as error:
-            self.reuse.lose()
+            self.reuse.stop_storing()
             message = f"the result could not be stored, so this stage and all later ones will run again next time: {error}"
             self.recorder("store", message, str(self.reuse.store.root))
 

@@ -96,7 +96,7 @@ def _install() -> None:
         if _installed:
             return
         _installed = True
-    sys.addaudithook(_hear)
+    sys.addaudithook(_record_audit)
     kind: Any = type(os.environ)
     plain, every = kind.__getitem__, kind.__iter__
 
@@ -113,7 +113,7 @@ def _install() -> None:
     kind.__getitem__, kind.__iter__ = get, iterate
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+def _record_audit(event: str, arguments: tuple[Any, ...]) -> None:
     """Record an audit event. Must never raise, because the audited call would fail."""
     reads = _current.get(threading.get_ident()) if _current else None
     if reads is None:

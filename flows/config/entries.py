@@ -35,7 +35,7 @@ def build(name: str, tree: Mapping[str, Any]) -> list[tuple[Model, Callable[[Key
 
 
 def _sort_by_order(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the names of entries with each behind the one that it is `after`. Entries in a circle, which is reported, come last."""
+    """Return the names of entries, each after the one named by its `after`. Entries in a circle, which is reported, come last."""
     found: list[str] = []
     while ready := [name for name, said in entries.items() if name not in found and (said.get("after") in (None, *found)
                                                                                      or said["after"] not in entries)]:
@@ -107,4 +107,4 @@ def _build_entry(name: str, rest: Mapping[str, Any], entry: str, said: Mapping[s
 def _locate(rest: Mapping[str, Any], entry: str, said: Mapping[str, Any]) -> Callable[[Keys], Keys]:
     """Return the function that says whether a key of an entry's model is the entry's own, or one that it shares with the others."""
     shared, own = Layer("", rest), Layer("", said)
-    return lambda keys: ("entries", entry, *keys) if own.says(keys) and own.says(keys) >= shared.says(keys) else keys
+    return lambda keys: ("entries", entry, *keys) if own.count_keys(keys) and own.count_keys(keys) >= shared.count_keys(keys) else keys

@@ -292,6 +292,6 @@ class _Expanding:
              "model": to_plain(model), "stages": stages} for model in models]
 
     def _locate_option(self, layers: Layers, keys: Keys) -> str:
-        said = max(layer.says(keys) for layer in layers.layers)
+        said = max(layer.count_keys(keys) for layer in layers.layers)
         return layers.place(keys) if said > 1 else self.root.place(keys)
 

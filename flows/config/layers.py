@@ -28,7 +28,7 @@ class Layer:
     file: Path | None = None
     drop: int = 0
 
-    def says(self, keys: Keys) -> int:
+    def count_keys(self, keys: Keys) -> int:
         """Return how many of the leading `keys` this layer has."""
         node = self.data
         for depth, key in enumerate(keys):
@@ -66,8 +66,8 @@ class Layers:
 
     def place(self, keys: Keys) -> str:
         """Return the place where the value at `keys` was set last, or its nearest parent if no layer has `keys`."""
-        said = [layer for layer in self.layers if layer.says(keys) == len(keys)]
-        return (said[-1] if said else max(self.layers, key=lambda layer: layer.says(keys))).place(keys)
+        said = [layer for layer in self.layers if layer.count_keys(keys) == len(keys)]
+        return (said[-1] if said else max(self.layers, key=lambda layer: layer.count_keys(keys))).place(keys)
 
     def problems(self, found: Iterable[Misfit]) -> list[Problem]:
         """Return misfits as problems, each at the file and line that set the value."""

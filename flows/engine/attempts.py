@@ -104,7 +104,7 @@ def find_held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here
 
     def is_known(job: str) -> bool:
         try:
-            return bool(reuse.read_keys(store, files.read(run.job_folder(job) / JOB), here.sight(needed[job])))
+            return bool(reuse.read_keys(store, files.read(run.job_folder(job) / JOB), here.list_variables(needed[job])))
         except (OSError, ValueError):  # the job's own attempt will report the error
             return False
 
@@ -132,6 +132,6 @@ def _take_job(job: Prepared, where: Slots | Mapping[str, Any]) -> JobResult | No
     if load_ended(place) is not None or check_job(place, job.digest) or (not isinstance(where, Slots) and check_worker(place, where)):
         return None
     before = JobResult.load(place)
-    with nullcontext(where.sight(job.need)) if isinstance(where, Slots) else slots.use_assigned() as variables:
+    with nullcontext(where.list_variables(job.need)) if isinstance(where, Slots) else slots.use_assigned() as variables:
         result = replay.replay(place, files.read(place / JOB), variables)
     return None if result is None else conclude(place, before, result, job.url)

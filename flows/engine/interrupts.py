@@ -42,7 +42,7 @@ class Stop:
         self._tell()
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listen(self) -> Iterator[None]:
         """Handle interrupts while the block runs: end all jobs, and raise KeyboardInterrupt from the block. Later ones are ignored."""
         with self.install():
             if not self._asked.is_set():
@@ -53,12 +53,12 @@ class Stop:
                 self._listened.set()
 
     def ignore(self) -> None:
-        """Ignore interrupts from now on, because the report is about to be written: one may have come before the block of `listening`."""
+        """Ignore interrupts from now on, because the report is about to be written: one may have come before the block of `listen`."""
         self._listened.set()
 
     @contextmanager
     def install(self) -> Iterator[None]:
-        """Handle interrupts while the block runs as `listening` does, and ignore those that come after it: the report is being written."""
+        """Handle interrupts while the block runs as `listen` does, and ignore those that come after it: the report is being written."""
         if self._installed or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -79,10 +79,10 @@ class Stop:
         if not self._asked.is_set():
             self._asked.set()
             # In a thread: the main thread may hold locks that stopping the jobs needs.
-            threading.Thread(target=self._insist, daemon=True).start()
+            threading.Thread(target=self._stop_jobs, daemon=True).start()
         raise KeyboardInterrupt
 
-    def _insist(self) -> None:
+    def _stop_jobs(self) -> None:
         _silence()
         client.stop()
         while not self._listened.wait(AGAIN):

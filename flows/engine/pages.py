@@ -47,7 +47,7 @@ def render_taken(results: Sequence[JobResult]) -> tuple[str, str]:
 def make_table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return a row for every job, unexpected outcomes first, with a link to its page. The UI renders all text of a table as Markdown."""
     listed = sorted(results, key=lambda result: result.as_expected)
-    rows = zip(report.rows(listed), listed, strict=True)
+    rows = zip(report.make_rows(listed), listed, strict=True)
     return [{**{name: escape_line(cell) if isinstance(cell, str) else cell for name, cell in row.items()},
              "job": make_link(result.id, _find_page(result, pages))} for row, result in rows]
 

@@ -47,7 +47,7 @@ class Slots:
                     self.gpus.append(gpu)
                 self.changed.notify_all()
 
-    def sight(self, need: Need) -> dict[str, str]:
+    def list_variables(self, need: Need) -> dict[str, str]:
         """Return the variables that `take` would yield, except for the choice of GPU, without taking anything."""
         return {"CUDA_VISIBLE_DEVICES": (self.first_gpu if need.gpu else None) or ""} if self.has_gpus else {}
 

@@ -138,7 +138,7 @@ def summarize(results: Sequence[JobResult]) -> str:
     return f"{pluralize(len(results), 'job')}: {', '.join(parts)}" + (f" ({new} unspecified)" if new else "")
 
 
-def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
+def make_rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
     """Return the table of a run as plain data: job, outcome, stage, seconds, peak MiB, warnings, cause."""
     return [{
         "job": result.id,
@@ -170,7 +170,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], report: Mapping[s
     took = "" if seconds is None else f", took {seconds:.0f} s with {pluralize(run.workers, 'job')} at a time"
     yield f"Run {make_code(data['run'])}, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
     yield ""
-    yield from table(rows(results))
+    yield from table(make_rows(results))
     yield from verdicts.render_lines(run, results, report["flaky"])
     yield from by_axis.render_lines(report["by_axis"])
     yield from consumers.render_lines(results)

@@ -1,4 +1,4 @@
-"""The binary parts of a float."""
+"""Floats taken apart into significand and exponent."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def grouped_mm(one: Tensor, other: Tensor, offs: Tensor | None = None, bias: Ten
     if not isinstance(count, int):
         raise NotImplementedError("has a number of groups that is no constant")
     size = one.shape[0] if one.dim() == 2 and other.dim() == 3 else other.shape[-1] if one.dim() == 3 else one.shape[1]
-    group = (offs.to(torch.int64).unsqueeze(0) <= torch.arange(size).unsqueeze(1)).sum(1)  # of each place; `count` behind the last
+    group = (offs.to(torch.int64).unsqueeze(0) <= torch.arange(size).unsqueeze(1)).sum(1)  # of each row; `count` after the last group
     if one.dim() == 2 and other.dim() == 2:
         return torch.stack([torch.mm(torch.where(group == number, one, 0), other) for number in range(count)]).to(dtype)
     of_rows = one.dim() == 2

@@ -33,12 +33,12 @@ class Recorder:
     def __call__(self, code: str, message: str, place: str = "") -> None:
         remark = Remark(code, message, place, self.history.stage)
         if remark not in self.history.remarks:
-            self.say({"event": "warning", **to_plain(remark)})
+            self.record_in_stage({"event": "warning", **to_plain(remark)})
 
     def report(self, key: Report, data: Any) -> None:
         if key not in REPORTS:
             raise ValueError(f"'{key}' is not a report of a stage; use {', '.join(REPORTS)}")
-        self.say({"event": "report", "key": key, "data": data})
+        self.record_in_stage({"event": "report", "key": key, "data": data})
 
     def file(self, suffix: str, data: bytes) -> None:
         path = self.stem.with_name(self.stem.name + suffix)
@@ -59,7 +59,7 @@ class Recorder:
         self.history.add(event)
         self.emit(event)
 
-    def say(self, event: Mapping[str, Any]) -> None:
+    def record_in_stage(self, event: Mapping[str, Any]) -> None:
         """Record an event of the current stage, so that it can be replayed when the stage's result is taken from the store."""
         self.said.append(event)
         self.record(event)

@@ -81,7 +81,7 @@ class Store:
         entry = self._find_sound(key)
         if entry is None:
             with suppress(OSError):  # if it cannot be fetched, it is rebuilt
-                brought = self._bring(key)
+                brought = self._download(key)
                 entry = self._find_sound(key) if brought else None
                 if entry is not None:
                     mirror.refresh(entry.folder / ENTRY, DAY)
@@ -126,7 +126,7 @@ class Store:
             return None
         return wrapped
 
-    def _bring(self, key: str) -> bool:
+    def _download(self, key: str) -> bool:
         """Fetch an entry, unverified, from the URL that this store mirrors.
 
         Return whether the URL has the entry, even if incomplete. Raises OSError.

@@ -177,7 +177,7 @@ class Reuse:
                     found += [f"{part} differs from that of {wide.data['job']}" for part in differences]
         return found
 
-    def lose(self) -> None:
+    def stop_storing(self) -> None:
         """Stop storing results, because one could not be stored."""
         self.refused, self.used = True, None
 

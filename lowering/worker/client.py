@@ -144,7 +144,7 @@ class KeptServer(ForkServer):
     def __init__(self, control: socket.socket) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open for the lifetime of the server
         self._control, self._handle = control, -1
-        keeper.greet(control, self._log.fileno())
+        keeper.request_server(control, self._log.fileno())
 
     @property
     def alive(self) -> bool:

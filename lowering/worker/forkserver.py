@@ -147,7 +147,7 @@ class _Server:
                         return self.end()
                     self.fork(json.loads(request), socket.socket(fileno=fds[0]))
                 elif key.data:
-                    self.obey(key.data)
+                    self.execute_request(key.data)
                 else:
                     with suppress(BlockingIOError):
                         os.read(self.wake, 4096)
@@ -195,7 +195,7 @@ class _Server:
         finally:
             os._exit(1)
 
-    def obey(self, pid: int) -> None:
+    def execute_request(self, pid: int) -> None:
         """Execute a request of the watcher of job `pid`. If the watcher is gone, kill the job."""
         asked = b""
         with suppress(OSError):

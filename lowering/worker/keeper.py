@@ -49,16 +49,16 @@ def connect(minutes: float, warm: Sequence[str]) -> socket.socket | None:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with place.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # held for a moment only: a keeper that is not warm yet accepts later
-            found = _dial(place)
+            found = _connect(place)
             if found is None:
                 _start(place, minutes, warm)
-                found = _dial(place)
+                found = _connect(place)
         return found
     except (OSError, RuntimeError):
         return None
 
 
-def greet(control: socket.socket, log: int) -> None:
+def request_server(control: socket.socket, log: int) -> None:
     """Ask the keeper for a fork server with the environment of this process. log: the open file of its output. Raises OSError."""
     umask = os.umask(0)
     os.umask(umask)
@@ -78,7 +78,7 @@ def stop_all() -> int:
     with suppress(OSError, RuntimeError):
         for place in trust.locate_key().parent.glob("worker-*.sock"):
             with suppress(OSError):
-                found = _dial(place)
+                found = _connect(place)
                 if found is None:
                     place.unlink(missing_ok=True)
                     continue
@@ -107,7 +107,7 @@ def keep(handle: int, minutes: float, warm: Sequence[str]) -> None:
             with place.with_suffix(".lock").open("a") as lock, suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no run is about to connect
                 if not select.select([listener], [], [], 0)[0]:
-                    _leave(place, listener)
+                    _exit(place, listener)
         if not select.select([listener], [], [], 1.0)[0]:
             if used > began and not running and "torch.export" in warm:  # after the first run, which loads in its own copy what it needs
                 forkserver.load_later(name for names in forkserver.LATER.values() for name in names)
@@ -120,7 +120,7 @@ def keep(handle: int, minutes: float, warm: Sequence[str]) -> None:
                 pass
             elif word == STOP and not running:
                 control.send(STOP)
-                _leave(place, listener)
+                _exit(place, listener)
             elif word == b"run":
                 running.add(_fork(listener, control, handles))
             for one in handles:
@@ -184,7 +184,7 @@ def _start(place: Path, minutes: float, warm: Sequence[str]) -> None:
         started.returncode = 0  # it outlives this process, and Popen would warn about that
 
 
-def _leave(place: Path, listener: socket.socket) -> NoReturn:
+def _exit(place: Path, listener: socket.socket) -> NoReturn:
     """Remove the socket and end this process at once: its connections close when it is gone."""
     if _is_own(place, listener):
         place.unlink(missing_ok=True)
@@ -197,7 +197,7 @@ def _read_first_environment() -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, found, value in (row.partition(b"=") for row in rows) if found}
 
 
-def _dial(place: Path) -> socket.socket | None:
+def _connect(place: Path) -> socket.socket | None:
     """Return a connection to what listens at `place`; None if nothing does, or it is another user's."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:

@@ -1,4 +1,4 @@
-"""Tables of rules by op."""
+"""Tables of the rules by which ops carry counts, each with the bound of the size that its op decides, if it decides one."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def _find_positions(slice_: Slice, rank: int, single: list[int], offsets: list[i
 
 
 def _reorder(value: Any, positions: list[int | None], rewrite: Rewrite) -> Any:
-    """Return `value` with the dims at `positions` in that order and all others, of size one, behind them."""
+    """Return `value` with the dims at `positions` in that order, followed by all others, of size one."""
     order = [position for position in positions if position is not None]
     if order == sorted(order):
         return value

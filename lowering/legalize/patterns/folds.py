@@ -242,7 +242,7 @@ def _create(op: Any, name: str, operands: list[Any], rewrite: Rewrite, **attribu
     rewrite.replace(op.results[0], created.result)
 
 
-# Removed when nothing uses their result: what folding leaves behind.
+# Removed when nothing uses their result, as folding leaves them.
 REMOVABLE = frozenset({
     *FOLDS, "stablehlo.constant", "stablehlo.subtract", "stablehlo.add", "stablehlo.multiply", "stablehlo.divide", "stablehlo.ceil",
     "stablehlo.get_dimension_size", "stablehlo.concatenate", "stablehlo.transpose", "stablehlo.slice", "stablehlo.iota",

@@ -79,7 +79,7 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
 def _contract_first(weight: Any, numbers: Numbers, rewrite: Rewrite) -> tuple[Any, Numbers]:
     """Transpose a weight so that its contracted dims precede the free ones, with the numbers of its product then.
 
-    A compiler folds the transpose into the product. It would not look for one behind the reshape into heads, and copy the weight in each
+    A compiler folds the transpose into the product. It would not look for one after the reshape into heads, and copy the weight in each
     run.
     """
     dims = rewrite.known.dims(weight)

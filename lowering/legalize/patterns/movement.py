@@ -16,7 +16,7 @@ from lowering.sizes import expression as ex
 SINKABLE = (ELEMENTWISE | {"stablehlo.select"}) - {
     "stablehlo.sort", "stablehlo.reverse", "stablehlo.cholesky", "stablehlo.bitcast_convert", "stablehlo.optimization_barrier",
 }  # fmt: skip
-_PASSED = SINKABLE | {"stablehlo.dot_general", *RESHAPES, *BROADCASTS}  # what a merging reshape is moved behind
+_PASSED = SINKABLE | {"stablehlo.dot_general", *RESHAPES, *BROADCASTS}  # ops after which a merging reshape is moved
 
 
 @dataclass(frozen=True)

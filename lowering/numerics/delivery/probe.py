@@ -71,7 +71,7 @@ def probe(attempt: Callable[[Symbol], Attempt], declared: Symbol, limit: int) ->
     found = search.inside(whole)
     if found is None:
         return Finding(declared, None, {"max": search.tried[whole]}, tuple(search.tried.values()))
-    found = search.finer(found, declared.multiple_of)
+    found = search.refine(found, declared.multiple_of)
     found = search.grow(found, "min", declared.min)
     found = search.grow(found, "max", max(limit, whole.max or 0))
     held = [one.verified for one in search.tried.values() if one.holds and one.verified is not None]
@@ -109,12 +109,12 @@ class _Search:
                 return narrow
         return None
 
-    def finer(self, found: Symbol, least: int) -> Symbol:
+    def refine(self, found: Symbol, least: int) -> Symbol:
         """Return `found` with the smallest multiple that is still accepted."""
         for prime in _list_primes(found.multiple_of // least):
             candidate = replace(found, multiple_of=found.multiple_of // prime)
             if found.multiple_of % prime == 0 and self.holds(candidate):
-                return self.finer(candidate, least)
+                return self.refine(candidate, least)
         return found
 
     def grow(self, found: Symbol, side: str, end: int) -> Symbol:

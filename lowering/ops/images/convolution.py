@@ -107,7 +107,7 @@ def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, st
                           dilation: Sequence[int], is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
     """Compute aten::convolution with transposed=True, as eager does: a matmul over channels, then a sum of overlapping windows.
 
-    Where the weight has a constant size, zeros behind the image make room for the output padding, and the result is cut.
+    Where the weight has a constant size, zeros after the image make room for the output padding, and the result is cut.
     """
     rank = image.dim() - 2
     settings = (stride, padding, dilation, output_padding)

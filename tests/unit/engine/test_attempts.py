@@ -130,7 +130,7 @@ def test_a_gpu_is_seen_where_one_would_be_given() -> None:
     for wants in (True, False):
         need = Need(None, 0, wants)
         with here.take(need) as given:
-            assert here.sight(need) == given
+            assert here.list_variables(need) == given
 
 
 def test_a_run_ends_by_the_clock_that_its_jobs_are_watched_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

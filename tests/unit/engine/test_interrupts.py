@@ -40,7 +40,7 @@ def remove_one_that_is_deaf() -> None:
                          ids=["heard", "lost in a callback"])
 def test_an_interrupt_comes_out(stopped: threading.Event, arrives: Callable[[], None]) -> None:
     def run() -> None:
-        with Stop().listening():
+        with Stop().listen():
             arrives()
             time.sleep(60)
 
@@ -55,7 +55,7 @@ def test_another_thread_ends_the_run_with_a_reason(stopped: threading.Event) -> 
     stop = Stop()
 
     def run() -> None:
-        with stop.listening():
+        with stop.listen():
             threading.Timer(0.2, stop, [Problem("server", "is gone")]).start()
             threading.Event().wait()  # as a flow waits for its tasks
 
@@ -81,7 +81,7 @@ def test_every_signal_ends_a_run_and_a_second_one_does_not_disturb_its_report(nu
     def run() -> None:
         with stop.install():
             try:
-                with stop.listening():
+                with stop.listen():
                     signal.raise_signal(number)
                     time.sleep(60)
             finally:
