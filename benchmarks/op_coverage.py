@@ -3,7 +3,7 @@
     python -m benchmarks.op_coverage [--quick] [--json FILE] [--markdown FILE] [-k NAME] [--workers N] [--samples N] [--seconds N]
         [--dtypes NAMES]
 
-Every op of PyTorch's own OpInfo database, with samples of each dtype (float32 and int64 unless told otherwise), every dim of every tensor
+Every op of PyTorch's own OpInfo database, with samples of each dtype (float32 and int64 by default), every dim of every tensor
 dynamic where torch.export allows it, goes through the stages of pipeline.yaml; the MHLO program is compiled by XLA for shapes that were not
 traced, and compared with eager.
 """

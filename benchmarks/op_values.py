@@ -42,7 +42,7 @@ Tensors = Mapping[str, torch.Tensor]
 SIZES = (0, 1, 2, 3, 5)
 _OTHERS = 4  # the size of the other symbols where one alone is 0 or 1
 _ALONE = 3  # symbols that are alone 0 or 1
-_LINES = 12  # differences told of one op
+_LINES = 12  # differences that are printed of one op
 
 
 @dataclass(frozen=True)

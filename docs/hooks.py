@@ -132,8 +132,8 @@ def _stages() -> Iterator[str]:
         text = getattr(importlib.import_module(module), kind).__doc__ or ""
         first = text.split("\n\n", 1)[0]
         (record,) = [one for one in properties[name]["anyOf"] if "then" in one]
-        told = read_fields(_read_docs(getattr(importlib.import_module(module), kind)), list(record["then"]["properties"]))
-        options = {option: {**schema, "description": told.get(option, "")} for option, schema in record["then"]["properties"].items()
+        texts = read_fields(_read_docs(getattr(importlib.import_module(module), kind)), list(record["then"]["properties"]))
+        options = {option: {**schema, "description": texts.get(option, "")} for option, schema in record["then"]["properties"].items()
                    if option != "_target_"}  # fmt: skip
         yield from ("", f"## {name}", "", " ".join(first.split()), "")
         if options:

@@ -1,7 +1,7 @@
 """Tracking of a factory: the files it opens, the folders it lists, and the environment variables it reads, beyond what a model declares.
 
 They become part of the keys of stored results. Python reports what it opens itself (audit events); what native code opens is not seen. What
-cannot be part of a key (a process that was started, a connection, the whole environment) is told as a remark.
+cannot be part of a key (a process that was started, a connection, the whole environment) becomes a remark.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ def main() -> int:
                                                     lambda version=version: build(Environment(f"torch_{version}", (f"torch=={version}",))))
                                                    for version in options.torch]  # fmt: skip
     cases += [(python, lambda python=python: _make_environment(python)) for python in options.python]
-    told = [_run(name, prepare, options.tests or SAMPLE) for name, prepare in cases]
-    print("\n".join(line for line, _ in told))
-    return int(not all(passed for _, passed in told))
+    outcomes = [_run(name, prepare, options.tests or SAMPLE) for name, prepare in cases]
+    print("\n".join(line for line, _ in outcomes))
+    return int(not all(passed for _, passed in outcomes))
 
 
 def _run(name: str, prepare: Callable[[], Path], tests: list[str] | tuple[str, ...]) -> tuple[str, bool]:

@@ -75,21 +75,21 @@ def test_a_run_without_prefect_reports_the_same_as_a_flow(home: Path) -> None:
     assert [said[-1] for said in lines.values()] == ["imported: True", "imported: False", "imported: False"]
     found = server_state.read()
     assert found and managed.is_answering(found)
-    told = {}
+    pages = {}
     for name, said in lines.items():
         page = said[-2].removeprefix("in Prefect: ")
         assert page.startswith(f"{found.page}/runs/flow-run/")
         (run,) = ask("flow_runs/filter", {"flow_runs": {"id": {"any_": [page.rpartition("/")[2]]}}})
         artifacts = ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
         tasks = ask("task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-        told[name] = {artifact["key"]: artifact["type"] for artifact in artifacts}, run["state"]["type"], run["state"]["message"]
+        pages[name] = {artifact["key"]: artifact["type"] for artifact in artifacts}, run["state"]["type"], run["state"]["message"]
         assert {task["state_type"] for task in tasks} == {"COMPLETED"}
         assert sorted(task["name"] for task in tasks) == (["from the store (1)"] if name == "again" else ["toy--default"])
     keys = {f"shapeline-{name}-toys": kind for name, kind in
             {"run": "table", "failures": "markdown", "matrix": "image", "progress": "progress"}.items()}  # fmt: skip
     page = {"shapeline-job-toy-default": "markdown"}
     for name, own in (("flow", page), ("alone", page), ("again", {"shapeline-taken-toys-1": "markdown"})):
-        assert told[name] == ({**keys, **own}, "COMPLETED", "1 job: 1 ok")
+        assert pages[name] == ({**keys, **own}, "COMPLETED", "1 job: 1 ok")
     (table,) = ask("artifacts/filter", {"artifacts": {"key": {"any_": ["shapeline-run-toys"]}}, "sort": "CREATED_DESC", "limit": 1})
     assert [row["outcome"] for row in json.loads(table["data"])] == ["ok"]
 

@@ -50,7 +50,7 @@ def test_every_gradient_and_statistic_is_compared_at_every_level_and_point(resul
 
 def test_the_batch_stays_dynamic_and_bounded(result: JobResult) -> None:
     assert {(dim["argument"], dim["verdict"]) for dim in result.symbols["requested"]} == {("pixels", "dynamic"), ("labels", "dynamic")}
-    assert [told for told in result.verify["refused"] if "batch must be at most 32" in told]
+    assert [refusal for refusal in result.verify["refused"] if "batch must be at most 32" in refusal]
 
 
 def test_the_artifact_gives_the_recorded_gradients(result: JobResult, folder: Path) -> None:

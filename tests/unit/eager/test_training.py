@@ -166,30 +166,30 @@ def test_gradients_of_gradients_are_refused() -> None:
         exported(model("Penalized"))
 
 
-@pytest.mark.parametrize(("loss", "told"), [
+@pytest.mark.parametrize(("loss", "cause"), [
     ("lss", "has no output 'lss' (outputs: logits)"),
     ("logits", "is torch.float32 of shape [2, 3]"),
     ({**CROSS_ENTROPY, "outputs": {"input": "logit"}}, "has no output 'logit' (did you mean 'logits'?)"),
     ({**CROSS_ENTROPY, "smoothing": 0.1}, "unexpected keyword argument 'smoothing'"),
 ])  # fmt: skip
-def test_a_loss_that_is_none_is_a_load_error(loss: Any, told: str) -> None:
+def test_a_loss_that_is_none_is_a_load_error(loss: Any, cause: str) -> None:
     declared = replace(CLASSIFIER, loss=loss, inputs={"x": X} if isinstance(loss, str) else CLASSIFIER.inputs)
     with pytest.raises(LoadError) as caught:
         exported(declared)
-    assert told in str(caught.value)
+    assert cause in str(caught.value)
 
 
-@pytest.mark.parametrize(("changes", "place", "told"), [
+@pytest.mark.parametrize(("changes", "place", "cause"), [
     ({"mode": "inference"}, "model.loss", "is only for models in training"),
     ({"loss": {"outputs": {"input": "logits"}}}, "model.loss", "has no _target_"),
     ({"loss": {"_target_": "a.b"}}, "model.loss", "has no outputs"),
     ({"loss": {**CROSS_ENTROPY, "targets": ["labels"]}}, "model.loss.targets", "is not a mapping"),
     ({"loss": {**CROSS_ENTROPY, "targets": {"target": "label"}}}, "model.loss.targets.target", "did you mean 'labels'?"),
 ])  # fmt: skip
-def test_what_is_wrong_with_a_loss_is_told_before_anything_is_built(changes: Mapping[str, Any], place: str, told: str) -> None:
+def test_a_wrong_loss_is_refused_before_anything_is_built(changes: Mapping[str, Any], place: str, cause: str) -> None:
     problems = find_problems(replace(CLASSIFIER, **changes))
     assert [problem.place for problem in problems] == [place]
-    assert told in str(problems[0])
+    assert cause in str(problems[0])
 
 
 def test_a_model_in_training_goes_through_json() -> None:

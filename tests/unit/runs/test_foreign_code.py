@@ -40,12 +40,12 @@ def test_exec_runs_no_library_of_a_foreign_record(tmp_path: Path, become: Callab
     files.write(folder / "signature.json", content)
     files.write(folder / "job.json", {})
     assert said("exec", folder) == 2
-    told = capsys.readouterr().err
-    assert all(word in told for word in ("evil.so", "'-wrapper touch,ran'", "the module evil", "was not made by this user", "--trust"))
+    printed = capsys.readouterr().err
+    assert all(word in printed for word in ("evil.so", "'-wrapper touch,ran'", "the module evil", "was not made by this user", "--trust"))
     files.write(folder / "signature.json", content | {"model": {**to_plain(MODEL), "libraries": libraries[2:]}})
     assert said("exec", folder, "--trust") == 1 and (tmp_path / "ran").exists()
-    told = capsys.readouterr().err
-    assert told.startswith("shapeline: --trust: running the module evil\n") and "SystemError: ran" in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("shapeline: --trust: running the module evil\n") and "SystemError: ran" in printed
     (tmp_path / "ran").unlink()
     become("me")
     files.write(folder / "job.json", trust.seal({"model": to_plain(MODEL)}, "job.json"))
@@ -60,8 +60,8 @@ def test_a_job_of_somebody_else_is_run_by_the_worker_only_with_trust(run: Record
                                                                      capsys: pytest.CaptureFixture[str]) -> None:
     folder = run.job_folder(JOB_ID)
     assert worker.main([str(folder), "--into", str(tmp_path / "again"), "--here"]) == 2
-    told = capsys.readouterr().err
-    assert "would run the callable tests.toys.Export" in told and not (tmp_path / "again").exists()
+    printed = capsys.readouterr().err
+    assert "would run the callable tests.toys.Export" in printed and not (tmp_path / "again").exists()
     assert worker.main([str(folder), "--into", str(tmp_path / "again"), "--here", "--trust"]) == 0
     assert "running the callable tests.toys.Export" in capsys.readouterr().err
     mine = tmp_path / "mine"

@@ -124,8 +124,8 @@ def test_update_expected_writes_nowhere_that_a_foreign_run_names(run: Record, tm
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "expected.yaml"
     assert said("update-expected", run.folder) == 2
-    told = capsys.readouterr().err
-    assert "run.json expectations" in told and str(target) in told and not target.exists()
+    printed = capsys.readouterr().err
+    assert "run.json expectations" in printed and str(target) in printed and not target.exists()
     assert said("update-expected", run.folder, "--trust") == 0
     assert f"{target}: 1 entry changed" in capsys.readouterr().out and "toy--default: ok" in target.read_text()
 

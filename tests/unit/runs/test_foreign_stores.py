@@ -49,10 +49,10 @@ def stored(store: Path, stage: str = "torch") -> Path:
 
 def forge(entry: Path, name: str, content: bytes = b"evil") -> None:
     """Rename the only file of a stored result, as whoever can write to the store may."""
-    told = files.read(entry / "entry.json")
-    told["files"] = {name: [compute_digest(content), len(content)]}
-    told["sha256"] = compute_digest([entry.name, told["data"], told["files"], told["ir"]])
-    files.write(entry / "entry.json", told)
+    data = files.read(entry / "entry.json")
+    data["files"] = {name: [compute_digest(content), len(content)]}
+    data["sha256"] = compute_digest([entry.name, data["data"], data["files"], data["ir"]])
+    files.write(entry / "entry.json", data)
     shutil.rmtree(entry / "files")
     target = entry / "files" / name
     (entry / "files" / "a").mkdir(parents=True)

@@ -69,8 +69,8 @@ def test_attributes_that_no_call_passes_on(tmp_path: Path) -> None:
     """Each call, of the program and of the module that it is compared with, starts with their values in the file."""
     result = lowered("tests.unit.models.foreign_modules.voice", CUBE, tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
-    told = {warning.place for warning in result.warnings if warning.code == "attribute_forgotten"}
-    assert told == {"attribute 'hidden'", "attribute 'last_batch'", "attribute 'memory'"}
+    forgotten = {warning.place for warning in result.warnings if warning.code == "attribute_forgotten"}
+    assert forgotten == {"attribute 'hidden'", "attribute 'last_batch'", "attribute 'memory'"}
     module = foreign_modules.voice()
     x = torch.randn(2, 3, 4)
     torch.testing.assert_close(module(x), module(x), rtol=0, atol=0)
