@@ -123,7 +123,7 @@ class _Writer:
         return {key: value for key, value in found.items() if value}
 
     def _write(self, values: Sequence[Any], name: str) -> Any:
-        """Return the tree of an argument. values: its value in each run."""
+        """Return the tree of an argument. values: what it was in each run."""
         first = values[0]
         if isinstance(first, torch.Tensor):
             return self._write_leaf(values, name)
@@ -219,7 +219,7 @@ class _Writer:
                             if held[number] is not None}
 
     def _fit(self, sizes: Sequence[int]) -> int | str | None:
-        """Return a dim as a size or an expression of one symbol. sizes: its size in each run."""
+        """Return a dim as a size or an expression of one symbol. sizes: what it was in each run."""
         changed = [index for index, size in enumerate(sizes) if size != sizes[0]]
         if not changed:
             return sizes[0]
@@ -244,7 +244,7 @@ def _drop_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of `derive`, or its problems, as plain data."""
+    """Return what `derive` does, or the problems for which it cannot, as plain data."""
     try:
         return derive(arguments)
     except ShapelineError as error:

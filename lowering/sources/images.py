@@ -111,7 +111,7 @@ def _count_features(vision: Any) -> int:
 class _Grid:
     """The size of all images of an encoder that takes their patches as rows. eager: its forward, whose Python loops run over `grid_thw`.
 
-    given: the values that the encoder computes from the row of one image in `grid_thw`.
+    given: what the encoder computes of the row of one image in `grid_thw`.
     """
 
     eager: Any
@@ -141,7 +141,7 @@ class _Grid:
         return _Grid(encoder.forward, (height, width), found)
 
     def compute(self, images: Any) -> dict[str, Any]:
-        """Return the values that the encoder computes from `grid_thw` of several images. Attention gets the lengths in one image."""
+        """Return what the encoder computes of `grid_thw` for a number of images. The lengths for attention are those in one image."""
         made = {}
         for name, value in self.given.items():
             if name == "window_index":
