@@ -71,6 +71,8 @@ def _list_templates(graph: Graph) -> dict[int, list[Node]]:
     found: dict[int, list[Node]] = {}
     added: list[Node] = []  # since the last node of a template
     for node in graph.nodes:
+        if node.op == "placeholder":  # of a body, with the record of the value outside
+            node.meta.pop(TAG, None)
         if TAG not in node.meta:
             added.append(node)
             continue

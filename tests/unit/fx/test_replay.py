@@ -232,3 +232,12 @@ def test_arguments_keep_their_names_even_those_of_builtins() -> None:
     args = (torch.randn(3, 2), torch.randn(3, 2))
     lowered = shapeline.lower(Named(), args, dynamic_shapes=({0: "n"}, {0: "n"}), symbols={"n": (1, 8)})
     assert list(lowered.exported.graph_signature.user_inputs) == ["input", "type"]
+
+
+def test_the_input_of_a_body_is_no_part_of_a_template() -> None:
+    graph = torch.fx.Graph()
+    outer = graph.placeholder("outer")
+    inner = graph.call_function(torch.relu, (outer,))
+    for node in (outer, inner):
+        node.meta[tracing.TAG] = (0, None)  # torch gives the input of a body the record of the value outside
+    assert expansion._list_templates(graph) == {0: [inner]}
