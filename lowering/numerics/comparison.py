@@ -194,18 +194,6 @@ def count_further(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor
     return further
 
 
-def is_similar(got: torch.Tensor, want: torch.Tensor, near: torch.Tensor) -> bool:
-    """Return whether `got` is at most twice as far from `want` as `near` is, in the maximum and in the mean over all elements."""
-    errors = [[0.0, 0.0], [0.0, 0.0]]
-    for exact, *parts in _split(want, got, near):
-        for error, part in zip(errors, parts, strict=True):
-            off = torch.where(torch.isfinite(exact) & torch.isfinite(part), (part - exact).abs(), 0.0)
-            error[0] = max(error[0], float(off.max()) if off.numel() else 0.0)
-            error[1] += float(off.square().sum())
-    (got_max, got_sum), (near_max, near_sum) = errors
-    return got_max <= 2 * near_max and got_sum <= 4 * near_sum
-
-
 def _split_flat(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     flat = tensor.detach().contiguous().reshape(-1)
     if flat.is_complex():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -71,6 +70,8 @@ class Arbiter:
                 if not settled[index].agrees and self._is_flushed(index, got[index], want, exact[index]):
                     says = "differs from eager, and agrees with it where subnormal numbers are zeros, as XLA takes them"
                     settled[index] = self._accept("verify_arbitrated", self.eager.signature.returned[index], compared[index], says)
+        for index, says in self._find_crossed([index for index in asked if settled[index].wrong == "values"], got, want):
+            settled[index] = self._accept("verify_crossed", self.eager.signature.returned[index], compared[index], says)
         return settled
 
     def examine(self, settled: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor],
@@ -133,12 +134,6 @@ class Arbiter:
         if comparison.is_nearer(got, want, exact) or self._is_rounding(index, got, want, exact) or self._is_near(index, got, wants, exact):
             return self._accept("verify_arbitrated", result, found,
                                   "differs from eager, but not more from float64 than rounding explains")
-        if result.kind == "gradient" and any(comparison.is_similar(got, want, near) for near in self._reruns.compute_nearby(result.name)):
-            says = "differs from eager, but not more than eager's own where weights are off by their rounding"
-            return self._accept("gradient_ill_conditioned", result, found, says)
-        if result.kind == "gradient" and self._is_rounding(index, got, want, exact, self._largest_nearby(result.name, want)):
-            says = "differs from eager, but not more than rounding explains where weights are off by their rounding"
-            return self._accept("gradient_ill_conditioned", result, found, says)
         return replace(found, detail=f"{found.detail}; {sides}")
 
     def _trust(self, index: int, got: torch.Tensor, wants: Sequence[torch.Tensor],
@@ -231,10 +226,10 @@ class Arbiter:
         return replace(found, wrong=None)
 
     def _is_rounding(self, index: int, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor,
-                     nearby: torch.Tensor | float = 0.0) -> bool:
+                     theirs: torch.Tensor | None = None) -> bool:
         """Return whether samples of honest rounding take each element as far from `exact` as `got` is.
 
-        nearby: the distance that weights off by their rounding account for; twice of it is allowed too.
+        theirs: the float64 reference of `want` if it has another than `got`; then `want` has to be as near to it as rounding takes it.
         """
         dtype = _ROUNDED.get(comparison.choose_deciding(want.dtype, self.makings[index].narrowest))
         if dtype in perturbed.HALVES:  # `_is_near` knows which ops round to them
@@ -244,7 +239,12 @@ class Arbiter:
                 return False
             # an element that is off by little in all samples has the spread of its slices
             spread = spreads[index] if spreads[index].is_complex() else perturbed.pool_distances(spreads[index])
-            further = comparison.count_further(got, want, exact, rounding.fit(spread, want, exact) + 2 * nearby)
+            if theirs is None:
+                further = comparison.count_further(got, want, exact, rounding.fit(spread, want, exact))
+            else:
+                room = rounding.fit(spread, want, theirs)
+                further = sum(comparison.count_further(one, other.to(one.dtype), other, room)
+                              for one, other in ((got, exact), (want, theirs)))
             if not further or (count + 1 >= _SAMPLES and further > _FEW * got.numel()):
                 return not further
         return False
@@ -264,9 +264,20 @@ class Arbiter:
                 return True
         return False
 
-    def _largest_nearby(self, name: str, want: torch.Tensor) -> torch.Tensor:
-        """Return how far each element of a gradient is from `want` at most, where weights are off by their rounding."""
-        return functools.reduce(rounding.pick_larger, (rounding.measure_distance(near, want) for near in self._reruns.compute_nearby(name)))
+    def _find_crossed(self, which: Sequence[int], got: Sequence[torch.Tensor], want: Sequence[torch.Tensor]) -> Iterator[tuple[int, str]]:
+        """Find the results that agree with float64 where some activations are on the other side of a kink, where rounding took them.
+
+        Eager has to agree with float64 likewise, perhaps with other ones: else float64 computes something else.
+        """
+        for dtype in (torch.float32, torch.float64):
+            asked = [index for index in which
+                     if _ROUNDED.get(comparison.choose_deciding(want[index].dtype, self.makings[index].narrowest)) is dtype]
+            ours, theirs = (self._reruns.explain_crossings(results, asked, dtype) if asked else None for results in (got, want))
+            if ours is None or theirs is None:
+                continue
+            for index in asked:
+                if self._is_rounding(index, got[index], want[index], ours[index], theirs[index]):
+                    yield index, "differs from eager, and agrees with it where activations that rounding takes across a kink are there"
 
 
 def _classify(value: torch.Tensor) -> torch.Tensor:

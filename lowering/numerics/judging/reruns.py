@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from lowering.errors import LoadError
 from lowering.numerics.judging import perturbed, rounding, subnormals
+from lowering.numerics.judging.crossings import Crossings
 from lowering.numerics.running.runner import Eager, Tensors
 
-_NEARBY = 16  # runs with weights off by their rounding: an activation crosses zero in some of them only
 _REFUSALS = (LoadError, RuntimeError, NotImplementedError)  # by an op of the model's own that takes no such operands
 
 Results = tuple[torch.Tensor, ...]
@@ -31,7 +32,7 @@ class Reruns:
     holding: AbstractContextManager[Any] = field(default_factory=nullcontext)
     _exact: Results | str | None = None
     _spreads: dict[torch.dtype, list[list[torch.Tensor]]] = field(default_factory=dict)  # after each sample
-    _near: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    _crossings: dict[torch.dtype, Crossings] = field(default_factory=dict)
     _squares: list[torch.Tensor] = field(default_factory=list)  # summed over perturbed runs
     _runs: int = 0  # perturbed ones
 
@@ -50,16 +51,42 @@ class Reruns:
         return self._exact
 
     def measure_spread(self, dtype: torch.dtype, count: int) -> list[torch.Tensor] | None:
-        """Return how far rounding to `dtype` takes each element of each result, over `count` + 1 samples; None if an op takes none."""
+        """Return how far rounding to `dtype` takes each element of each result, over `count` + 1 samples; None if an op takes none.
+
+        Activations that it takes across a kink are left out: they are moved one by one (see `explain_crossings`).
+        """
         exact, samples = self.compute_reference(), self._spreads.setdefault(dtype, [])
         assert not isinstance(exact, str)
         try:
             while len(samples) <= count:
-                double, before = self.eager.double(), samples[-1] if samples else None
-                samples.append(rounding.spread(lambda double=double: self.run(double), exact, dtype, len(samples), before))  # type: ignore[misc]
+                # what holds the activations is measured here, outside of the errors
+                held, before = partial(self._run_held, self._find_crossings(dtype).hold()), samples[-1] if samples else None
+                samples.append(rounding.spread(held, exact, dtype, len(samples), before))
         except _REFUSALS:
             return None
         return samples[count]
+
+    def explain_crossings(self, found: Sequence[torch.Tensor], which: Sequence[int], dtype: torch.dtype) -> Sequence[torch.Tensor] | None:
+        """Return what eager computes in float64 with those activations on the other side of a kink that explain the results `which` best.
+
+        Returns None if rounding to `dtype` takes none there, or if an op takes no such operands (see `Crossings`).
+        """
+        try:
+            return self._find_crossings(dtype).explain(found, which)
+        except _REFUSALS:
+            return None
+
+    def _run_held(self, mode: AbstractContextManager[Any]) -> Results:
+        with mode:
+            return self.run(self.eager.double())
+
+    def _find_crossings(self, dtype: torch.dtype) -> Crossings:
+        exact = self.compute_reference()
+        assert not isinstance(exact, str)
+        if dtype not in self._crossings:
+            double = self.eager.double()
+            self._crossings[dtype] = Crossings(lambda: self.run(double), exact, dtype)
+        return self._crossings[dtype]
 
     def measure_deviation(self, index: int, want: Sequence[torch.Tensor], count: int) -> torch.Tensor | None:
         """Return the standard deviation of each element of a result over `count` perturbed runs, or None if eager takes none."""
@@ -102,10 +129,3 @@ class Reruns:
                 return self.run()
         except _REFUSALS:
             return None
-
-    def compute_nearby(self, name: str) -> list[torch.Tensor]:
-        """Compute a gradient with weights changed by their rounding: one activation that crosses zero changes all gradients below it."""
-        if not self._near:
-            labels = [result.label for result in self.eager.signature.returned]
-            self._near = [dict(zip(labels, self.eager.nearby(seed)(self.given), strict=True)) for seed in range(_NEARBY)]
-        return [results[name] for results in self._near]

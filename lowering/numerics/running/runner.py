@@ -181,16 +181,6 @@ class Eager:
         module = self.module if self.is_opaque else duplicates.duplicate(self.module, self.model)
         return _Double(self.model, module.double(), self.signature)
 
-    def nearby(self, seed: int) -> Eager:
-        """Return the same with every floating parameter off by up to 8 units in the last place, drawn from `seed`."""
-        module, generator = duplicates.duplicate(self.module, self.model), torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in module.parameters():
-                if parameter.is_floating_point():
-                    off = torch.rand(parameter.shape, generator=generator) * 2 - 1
-                    parameter.mul_(1 + 8 * torch.finfo(parameter.dtype).eps * off.to(parameter.dtype))
-        return type(self)(self.model, module, self.signature)
-
 
 class _Double(Eager):
     """In float64, with attention as it is documented: eager's fused kernel gives 0 for some rows of NaN, depending on their length.

@@ -206,7 +206,6 @@ def test_a_module_that_cannot_be_copied_is_built_again_with_the_same_state(tmp_p
     eager = Eager(top.ir.model, top.ir.module, program.signature)
     given = {"x": torch.ones(2, 6)}
     torch.testing.assert_close(eager.double()(given)[0].float(), eager(given)[0], rtol=1e-3, atol=1e-2)
-    assert (eager.nearby(0).module.linear.weight - 2).abs().max() < 1e-5  # type: ignore[union-attr, operator]
 
 
 class Complex(torch.nn.Module):

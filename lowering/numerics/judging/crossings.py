@@ -1,0 +1,235 @@
+"""Activations that rounding takes across a kink, where gradients jump: which of them explain a result is found by moving them across.
+
+A ReLU of 1e-9 may be one of -1e-9 in another library. No op is wrong then, and every gradient below it differs by far more than rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from lowering.numerics.judging import kinks, rounding
+from lowering.numerics.running.watching import Watching
+
+Results = Sequence[torch.Tensor]
+Nearest = Mapping[int, tuple[torch.Tensor, torch.Tensor]]  # by number of the op: flat indices of its operand, distances
+
+_KEPT = 64  # elements of each op that are nearest to a kink
+_SAMPLES = 2  # runs that show how far rounding takes them
+_REACH = 8.0  # times that, up to which an element may have crossed
+_TRIED = 16  # elements that are moved, each in a run of its own, before a difference is looked at again
+_MOST = 96  # elements that are moved at most
+_LEAST = 1e-3  # of the squared difference, which an element has to explain to be chosen
+_EXPLAINED = 1e-9  # of the squared difference, below which all of it is explained
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element near a kink. call: the number of its op in the run; index: its flat index in the operand."""
+
+    call: int
+    index: int
+
+
+@dataclass
+class Crossings:
+    """The elements of one float64 run that may be on the other side of a kink in a run of `dtype`, and what moving each of them changes.
+
+    run: runs the model in float64; exact: its results.
+    """
+
+    run: Callable[[], Results]
+    exact: Results
+    dtype: torch.dtype
+    _elements: list[Element] | None = None
+    _nearest: Nearest | None = None
+    _moved: dict[frozenset[Element], Results] = field(default_factory=dict)
+
+    def explain(self, found: Results, which: Sequence[int]) -> Results | None:
+        """Return the results of the float64 run with those elements moved that best explain the results `which` of `found`.
+
+        Returns `exact` if they are best explained by none, and None if the model has no element that may have crossed.
+        """
+        if not self.elements:
+            return None
+        fit = _Fit.begin(found, self.exact, which)
+        tried: list[tuple[Element, list[torch.Tensor]]] = []
+        for start in range(0, len(self.elements), _TRIED):
+            tried += [(element, fit.measure(self._move(frozenset((element,))))) for element in self.elements[start : start + _TRIED]]
+            if fit.choose(tried):
+                break
+        return self._move(frozenset(fit.chosen)) if fit.chosen else self.exact
+
+    def hold(self) -> AbstractContextManager[Any]:
+        """Return a mode in which every element stays on the side of the float64 run."""
+        return _Holding(self.nearest)
+
+    @property
+    def nearest(self) -> Nearest:
+        """The elements of each op that are nearest to a kink."""
+        if self._nearest is None:
+            mode = _FindingNearest()
+            self._run(mode)
+            self._nearest = mode.found
+        return self._nearest
+
+    @property
+    def elements(self) -> Sequence[Element]:
+        """The elements that rounding may take across a kink, the likeliest first."""
+        if self._elements is None:
+            samples = []
+            for seed in range(_SAMPLES if self.nearest else 0):
+                again = _ReadingAgain(self.nearest)
+                self._run(rounding.Erring(self.dtype, seed), again)
+                samples.append(again.found)
+            likely = [candidate for call, (indices, distances) in self.nearest.items()
+                      for candidate in _rate(call, indices, distances, [sample[call] for sample in samples if call in sample])]
+            self._elements = [element for _, element in sorted(likely, key=lambda candidate: candidate[0])[:_MOST]]
+        return self._elements
+
+    def _move(self, elements: frozenset[Element]) -> Results:
+        if elements not in self._moved:
+            self._moved[elements] = self._run(_Moving(elements))
+        return self._moved[elements]
+
+    def _run(self, *modes: AbstractContextManager[Any]) -> Results:
+        with ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
+            return self.run()
+
+
+@dataclass
+class _Fit:
+    """Differences from the float64 run, each in units of the size of its result, and the elements that are chosen to explain them."""
+
+    exact: Results
+    which: Sequence[int]
+    scales: Sequence[torch.Tensor]
+    differences: Sequence[torch.Tensor]
+    chosen: set[Element] = field(default_factory=set)
+
+    @staticmethod
+    def begin(found: Results, exact: Results, which: Sequence[int]) -> _Fit:
+        scales = [exact[index].abs().square().mean().sqrt().clamp_min(1e-300) for index in which]
+        fit = _Fit(exact, which, scales, ())
+        return replace(fit, differences=fit.measure(found))
+
+    def measure(self, found: Results) -> list[torch.Tensor]:
+        return [torch.view_as_real(off).reshape(-1) if off.is_complex() else off.reshape(-1) for off in (
+            ((found[index] - self.exact[index]) / scale).nan_to_num(0.0, 0.0, 0.0) if found[index].shape == self.exact[index].shape
+            else torch.zeros_like(self.exact[index]) for index, scale in zip(self.which, self.scales, strict=True))]
+
+    def choose(self, tried: Sequence[tuple[Element, Sequence[torch.Tensor]]]) -> bool:
+        """Choose elements one after the other, each the one that explains most. Return whether all that differs is explained."""
+        self.chosen, rest, others = set(), list(self.differences), list(tried)
+        whole = left = sum(float(part.square().sum()) for part in rest)
+        while others and left > _EXPLAINED * whole:
+            gains = [sum(float((part * (2 * off - part)).sum()) for off, part in zip(rest, effect, strict=True)) for _, effect in others]
+            if max(gains) < _LEAST * left:
+                break
+            element, effect = others.pop(gains.index(max(gains)))
+            self.chosen.add(element)
+            rest = [off - part for off, part in zip(rest, effect, strict=True)]
+            left = sum(float(part.square().sum()) for part in rest)
+        return left <= _EXPLAINED * whole
+
+
+def _rate(call: int, indices: torch.Tensor, distances: torch.Tensor, samples: Sequence[torch.Tensor]) -> Iterator[tuple[float, Element]]:
+    """Iterate over the elements within reach of a kink: the distance of each in units of its rounding, and the element."""
+    if not samples:
+        return
+    off = torch.stack([(sample - distances).abs() for sample in samples]).amax(0)
+    off = torch.maximum(off, off.median())  # one may err by little in all samples
+    for index, distance, room in zip(indices.tolist(), distances.abs().tolist(), off.tolist(), strict=True):
+        if math.isfinite(room) and distance <= _REACH * room:
+            yield distance / room, Element(call, index)
+
+
+class _Kinked(Watching):
+    """Calls `visit` for every op that may have a kink, with its number and the distance of each element of its operand from the kink."""
+
+    def __init__(self, calls: Collection[int] | None = None) -> None:
+        """Visit the ops with these numbers, or all."""
+        super().__init__()
+        self.calls, self.count = calls, 0
+
+    def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if not kinks.has(op):
+            return op(*args, **kwargs)
+        self.count += 1
+        found = kinks.find(op, args) if self.calls is None or self.count in self.calls else None
+        if found is not None and (indices := self.visit(self.count, found.distances)):
+            where = torch.unravel_index(torch.tensor(indices), found.distances.shape)
+            operand = args[found.position] if op._schema.is_mutable else args[found.position].clone()
+            operand[where] -= 2 * found.distances[where]
+            args = (*args[: found.position], operand, *args[found.position + 1 :])
+        return op(*args, **kwargs)
+
+    def visit(self, call: int, distances: torch.Tensor) -> Sequence[int]:
+        """Return the flat indices of the elements to move across the kink."""
+        raise NotImplementedError
+
+
+class _FindingNearest(_Kinked):
+    """Finds the elements of each op that are nearest to a kink, and not on it: what is on it is so in exact arithmetic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def visit(self, call: int, distances: torch.Tensor) -> Sequence[int]:
+        flat = distances.reshape(-1)
+        sizes = torch.where(torch.isfinite(flat) & (flat != 0), flat.abs(), math.inf)
+        nearest, indices = sizes.topk(min(_KEPT, sizes.numel()), largest=False)
+        indices = indices[torch.isfinite(nearest)]
+        if indices.numel():
+            self.found[call] = indices, flat[indices].clone()
+        return ()
+
+
+class _ReadingAgain(_Kinked):
+    """Reads the distances of the same elements in another run."""
+
+    def __init__(self, nearest: Nearest) -> None:
+        super().__init__(nearest)
+        self.nearest = nearest
+        self.found: dict[int, torch.Tensor] = {}
+
+    def visit(self, call: int, distances: torch.Tensor) -> Sequence[int]:
+        indices, _ = self.nearest[call]
+        if int(indices.max()) < distances.numel():
+            self.found[call] = distances.reshape(-1)[indices].clone()
+        return ()
+
+
+class _Holding(_Kinked):
+    """Takes elements back that are on another side than in the float64 run."""
+
+    def __init__(self, nearest: Nearest) -> None:
+        super().__init__(nearest)
+        self.nearest = nearest
+
+    def visit(self, call: int, distances: torch.Tensor) -> Sequence[int]:
+        indices, before = self.nearest[call]
+        if int(indices.max()) >= distances.numel():
+            return ()
+        return indices[distances.reshape(-1)[indices] * before < 0].tolist()
+
+
+class _Moving(_Kinked):
+    """Takes elements to the other side of their kinks, each as far as it is on its own."""
+
+    def __init__(self, elements: frozenset[Element]) -> None:
+        self.elements: dict[int, list[int]] = {}
+        for element in elements:
+            self.elements.setdefault(element.call, []).append(element.index)
+        super().__init__(self.elements)
+
+    def visit(self, call: int, distances: torch.Tensor) -> Sequence[int]:
+        return self.elements[call]

@@ -1,0 +1,165 @@
+"""Ops whose result or gradient jumps where an operand crosses a number or another element, and how far each element is from there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+_MOST = 1 << 26  # elements of all windows of a pooling, above which it is left out
+
+
+@dataclass(frozen=True)
+class Kinks:
+    """The operand of an op, by position, and the signed distance of each of its elements: taking off twice of it moves the element across.
+
+    NaN stands for elements that have no kink near.
+    """
+
+    position: int
+    distances: torch.Tensor
+
+
+Finder = Callable[[Sequence[Any]], Kinks | None]
+
+
+def has(op: Any) -> bool:
+    """Return whether an op may have kinks."""
+    return op.overloadpacket.__name__ in _FINDERS
+
+
+def find(op: Any, args: Sequence[Any]) -> Kinks | None:
+    """Return the kinks of an op on float64 operands, or None if it has none."""
+    finder = _FINDERS.get(op.overloadpacket.__name__)
+    found = finder(args) if finder else None
+    return found if found is not None and found.distances.dtype is torch.float64 and found.distances.numel() else None
+
+
+def _from_numbers(position: int, *numbers: float) -> Finder:
+    """Return a finder for an op that jumps at fixed numbers."""
+    return lambda args: _measure(position, args[position], numbers)
+
+
+def _measure(position: int, operand: torch.Tensor, numbers: Sequence[float]) -> Kinks:
+    distances = operand - numbers[0]
+    for number in numbers[1:]:
+        other = operand - number
+        distances = torch.where(other.abs() < distances.abs(), other, distances)
+    return Kinks(position, distances)
+
+
+def _from_bounds(args: Sequence[Any]) -> Kinks:
+    """Measure the operand of `hardtanh_backward(grad, self, min, max)`."""
+    return _measure(1, args[1], args[2:4])
+
+
+def _from_threshold(args: Sequence[Any]) -> Kinks:
+    """Measure the operand of `threshold_backward(grad, self, threshold)`. That of a ReLU is its result: zeros are on no kink."""
+    return _measure(1, args[1], args[2:3])
+
+
+def _from_both(args: Sequence[Any]) -> Kinks:
+    """Measure the operand of `softshrink_backward(grad, self, lambda)`, and of others that jump at a number of both signs."""
+    return _measure(1, args[1], (args[2], -args[2]))
+
+
+def _from_comparison(args: Sequence[Any]) -> Kinks | None:
+    """Measure the operand of a comparison that has the shape of its result."""
+    one, other = args[:2]
+    if not isinstance(one, torch.Tensor) or not one.is_floating_point():
+        return None
+    if not isinstance(other, torch.Tensor):
+        return _measure(0, one, (other,))
+    if not other.is_floating_point():
+        return None
+    distances = one - other
+    return Kinks(0, distances) if distances.shape == one.shape else Kinks(1, -distances) if distances.shape == other.shape else None
+
+
+def _from_extreme(sign: int) -> Finder:
+    """Return a finder for the largest (1) or smallest (-1) elements along a dim: the first two of each slice may change places."""
+
+    def find_first_two(args: Sequence[Any]) -> Kinks | None:
+        operand = args[0]
+        if operand.dtype is not torch.float64 or not operand.dim() or len(args) < 2 or isinstance(args[1], torch.Tensor):
+            return None
+        if operand.shape[args[1]] < 2:
+            return None
+        values, indices = operand.topk(2, args[1], largest=sign > 0)
+        distances = torch.full_like(operand, math.nan)
+        return Kinks(0, distances.scatter_(args[1], indices, values - values.flip(args[1])))
+
+    return find_first_two
+
+
+def _from_windows(count: int) -> Finder:
+    """Return a finder for a maximum over the windows of the last `count` dims: the first two of each may change places."""
+
+    def find_first_two(args: Sequence[Any]) -> Kinks | None:
+        operand, kernel, stride, padding, dilation, ceil_mode = (*args, *_POOLING[len(args) :])
+        if operand.dtype is not torch.float64:
+            return None
+        kernel, stride, padding, dilation = (_expand(value, count) for value in (kernel, stride or kernel, padding, dilation))
+        shape = operand.shape[-count:]
+        windows = [_count_windows(*sizes, ceil_mode) for sizes in zip(shape, kernel, stride, padding, dilation, strict=True)]
+        if math.prod(windows) * math.prod(kernel) * operand.numel() > _MOST * math.prod(shape) or math.prod(kernel) < 2:
+            return None
+        places = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
+        values, places = (_unfold(value, fill, windows, kernel, stride, padding, dilation)
+                          for value, fill in ((operand, -math.inf), (places, -1.0)))
+        top, order = values.topk(2, -1)
+        gaps = (top[..., 0] - top[..., 1]).nan_to_num(math.inf, math.inf, math.inf).flatten(-count)
+        indices = places.expand(values.shape).gather(-1, order).long().clamp_min(0).flatten(-count - 1, -2)
+        flat = torch.full_like(operand.flatten(-count), math.inf)
+        down, up = (flat.scatter_reduce(-1, each, gaps, "amin") for each in indices.unbind(-1))
+        return Kinks(0, torch.where(down < up, down, -up).reshape(operand.shape))  # by the smallest gap of all its windows
+
+    return find_first_two
+
+
+_POOLING: Sequence[Any] = (None, None, None, 0, 1, False)  # defaults of input, kernel_size, stride, padding, dilation, ceil_mode
+
+
+def _expand(value: Any, count: int) -> Sequence[int]:
+    given = list(value) if isinstance(value, list | tuple) else [value]
+    return given * count if len(given) == 1 else given
+
+
+def _count_windows(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = -(-room // stride) + 1 if ceil_mode else room // stride + 1
+    return count - 1 if ceil_mode and (count - 1) * stride >= size + padding else count  # a window begins inside
+
+
+def _unfold(value: torch.Tensor, fill: float, windows: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
+            padding: Sequence[int], dilation: Sequence[int]) -> torch.Tensor:
+    """Return the elements of each window along a last dim."""
+    count = len(kernel)
+    reach = [(number - 1) * step + spacing * (size - 1) + 1
+             for number, step, spacing, size in zip(windows, stride, dilation, kernel, strict=True)]
+    pads = [(before, max(0, length - before - size)) for before, length, size in zip(padding, reach, value.shape[-count:], strict=True)]
+    value = functional.pad(value, [edge for pair in reversed(pads) for edge in pair], value=fill)
+    for dim, (length, step, spacing, size) in enumerate(zip(reach, stride, dilation, kernel, strict=True), value.dim() - count):
+        value = value.narrow(dim, 0, length).unfold(dim, spacing * (size - 1) + 1, step)[..., ::spacing]
+    return value.flatten(-count)
+
+
+_COMPARISONS = dict.fromkeys(("gt", "ge", "lt", "le"), _from_comparison)
+_FINDERS: Mapping[str, Finder] = {
+    **_COMPARISONS,
+    **dict.fromkeys(("relu", "relu_", "sign", "sgn"), _from_numbers(0, 0.0)),
+    **dict.fromkeys(("leaky_relu_backward", "_prelu_kernel_backward"), _from_numbers(1, 0.0)),
+    **dict.fromkeys(("hardswish_backward", "hardsigmoid_backward"), _from_numbers(1, -3.0, 3.0)),
+    **dict.fromkeys(("softshrink_backward", "hardshrink_backward"), _from_both),
+    "elu_backward": _from_numbers(5, 0.0),
+    "hardtanh_backward": _from_bounds,
+    "threshold_backward": _from_threshold,
+    "max": _from_extreme(1),
+    "min": _from_extreme(-1),
+    "max_pool2d_with_indices": _from_windows(2),
+    "max_pool3d_with_indices": _from_windows(3),
+}
