@@ -6,7 +6,7 @@ A ReLU of 1e-9 may be one of -1e-9 in another library. No op is wrong then, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,8 +24,8 @@ _SAMPLES = 2  # runs that show how far rounding takes them
 _REACH = 8.0  # times that, up to which an element may have crossed
 _TRIED = 16  # elements that are moved, each in a run of its own, before a difference is looked at again
 _MOST = 96  # elements that are moved at most
+_ROOM = 1 << 29  # elements of results that are kept of these runs
 _LEAST = 1e-3  # of the squared difference, which an element has to explain to be chosen
-_EXPLAINED = 1e-9  # of the squared difference, below which all of it is explained
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Element:
 
     call: int
     index: int
+
+
+Effect = tuple[Element, Sequence[torch.Tensor]]  # what moving an element changes in some results
 
 
 @dataclass
@@ -48,22 +51,23 @@ class Crossings:
     dtype: torch.dtype
     _elements: list[Element] | None = None
     _nearest: Nearest | None = None
-    _moved: dict[frozenset[Element], Results] = field(default_factory=dict)
+    _effects: dict[tuple[int, ...], list[Effect]] = field(default_factory=dict)  # on the results with these indices
 
-    def explain(self, found: Results, which: Sequence[int]) -> Results | None:
+    def explain(self, found: Results, which: Sequence[int], sizes: Sequence[float]) -> Results | None:
         """Return the results of the float64 run with those elements moved that best explain the results `which` of `found`.
 
-        Returns `exact` if they are best explained by none, and None if the model has no element that may have crossed.
+        Returns `exact` if they are best explained by none, and None if the model has no element that may have crossed. sizes: of the errors
+        that rounding makes in each of these results.
         """
         if not self.elements:
             return None
-        fit = _Fit.begin(found, self.exact, which)
-        tried: list[tuple[Element, list[torch.Tensor]]] = []
-        for start in range(0, len(self.elements), _TRIED):
-            tried += [(element, fit.measure(self._move(frozenset((element,))))) for element in self.elements[start : start + _TRIED]]
-            if fit.choose(tried):
-                break
-        return self._move(frozenset(fit.chosen)) if fit.chosen else self.exact
+        fit = _Fit.begin(found, self.exact, which, sizes)
+        effects = self._effects.setdefault(tuple(which), [])
+        most = min(len(self.elements), max(1, _ROOM // sum(self.exact[index].numel() for index in which)))
+        while not fit.choose(effects) and len(effects) < most:
+            effects += [(element, fit.measure(self._run(_Moving((element,)))))
+                        for element in self.elements[len(effects) : min(most, len(effects) + _TRIED)]]
+        return self._run(_Moving(fit.chosen)) if fit.chosen else self.exact
 
     def hold(self) -> AbstractContextManager[Any]:
         """Return a mode in which every element stays on the side of the float64 run."""
@@ -92,11 +96,6 @@ class Crossings:
             self._elements = [element for _, element in sorted(likely, key=lambda candidate: candidate[0])[:_MOST]]
         return self._elements
 
-    def _move(self, elements: frozenset[Element]) -> Results:
-        if elements not in self._moved:
-            self._moved[elements] = self._run(_Moving(elements))
-        return self._moved[elements]
-
     def _run(self, *modes: AbstractContextManager[Any]) -> Results:
         with ExitStack() as stack:
             for mode in modes:
@@ -106,30 +105,30 @@ class Crossings:
 
 @dataclass
 class _Fit:
-    """Differences from the float64 run, each in units of the size of its result, and the elements that are chosen to explain them."""
+    """Differences from the float64 run, each in units of what rounding makes, and the elements that are chosen to explain them."""
 
     exact: Results
     which: Sequence[int]
-    scales: Sequence[torch.Tensor]
+    sizes: Sequence[float]
     differences: Sequence[torch.Tensor]
     chosen: set[Element] = field(default_factory=set)
 
     @staticmethod
-    def begin(found: Results, exact: Results, which: Sequence[int]) -> _Fit:
-        scales = [exact[index].abs().square().mean().sqrt().clamp_min(1e-300) for index in which]
-        fit = _Fit(exact, which, scales, ())
+    def begin(found: Results, exact: Results, which: Sequence[int], sizes: Sequence[float]) -> _Fit:
+        fit = _Fit(exact, which, sizes, ())
         return replace(fit, differences=fit.measure(found))
 
     def measure(self, found: Results) -> list[torch.Tensor]:
-        return [torch.view_as_real(off).reshape(-1) if off.is_complex() else off.reshape(-1) for off in (
-            ((found[index] - self.exact[index]) / scale).nan_to_num(0.0, 0.0, 0.0) if found[index].shape == self.exact[index].shape
-            else torch.zeros_like(self.exact[index]) for index, scale in zip(self.which, self.scales, strict=True))]
+        """Return how far results are from the float64 run, each as a vector of float32."""
+        return [(torch.view_as_real(off) if off.is_complex() else off).reshape(-1).float() for off in (
+            ((found[index] - self.exact[index]) / size).nan_to_num(0.0, 0.0, 0.0) if found[index].shape == self.exact[index].shape
+            else torch.zeros_like(self.exact[index]) for index, size in zip(self.which, self.sizes, strict=True))]
 
-    def choose(self, tried: Sequence[tuple[Element, Sequence[torch.Tensor]]]) -> bool:
+    def choose(self, tried: Sequence[Effect]) -> bool:
         """Choose elements one after the other, each the one that explains most. Return whether all that differs is explained."""
         self.chosen, rest, others = set(), list(self.differences), list(tried)
-        whole = left = sum(float(part.square().sum()) for part in rest)
-        while others and left > _EXPLAINED * whole:
+        count, left = sum(part.numel() for part in rest), sum(float(part.square().sum()) for part in rest)
+        while others and left > count:
             gains = [sum(float((part * (2 * off - part)).sum()) for off, part in zip(rest, effect, strict=True)) for _, effect in others]
             if max(gains) < _LEAST * left:
                 break
@@ -137,7 +136,7 @@ class _Fit:
             self.chosen.add(element)
             rest = [off - part for off, part in zip(rest, effect, strict=True)]
             left = sum(float(part.square().sum()) for part in rest)
-        return left <= _EXPLAINED * whole
+        return left <= count
 
 
 def _rate(call: int, indices: torch.Tensor, distances: torch.Tensor, samples: Sequence[torch.Tensor]) -> Iterator[tuple[float, Element]]:
@@ -225,7 +224,7 @@ class _Holding(_Kinked):
 class _Moving(_Kinked):
     """Takes elements to the other side of their kinks, each as far as it is on its own."""
 
-    def __init__(self, elements: frozenset[Element]) -> None:
+    def __init__(self, elements: Iterable[Element]) -> None:
         self.elements: dict[int, list[int]] = {}
         for element in elements:
             self.elements.setdefault(element.call, []).append(element.index)

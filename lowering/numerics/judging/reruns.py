@@ -71,8 +71,13 @@ class Reruns:
 
         Returns None if rounding to `dtype` takes none there, or if an op takes no such operands (see `Crossings`).
         """
+        exact, spreads, held = self.compute_reference(), self.measure_spread(dtype, 0), torch.finfo(dtype)
+        if spreads is None:
+            return None
+        assert not isinstance(exact, str)
+        sizes = [max(rounding.measure_size(spreads[index]), held.eps * rounding.measure_size(exact[index]), held.tiny) for index in which]
         try:
-            return self._find_crossings(dtype).explain(found, which)
+            return self._find_crossings(dtype).explain(found, which, sizes)
         except _REFUSALS:
             return None
 

@@ -134,6 +134,11 @@ def measure_distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return torch.complex(measure_distance(one.real, other.real), measure_distance(one.imag, other.imag))
 
 
+def measure_size(value: torch.Tensor) -> float:
+    """Return the root mean square of the elements."""
+    return float(value.abs().square().mean().sqrt()) if value.numel() else 0.0
+
+
 def pick_larger(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Return the larger of two distances element by element, of complex numbers by parts."""
     if not other.is_complex():

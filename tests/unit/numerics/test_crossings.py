@@ -129,7 +129,7 @@ def test_gradients_of_every_op_with_a_kink_are_explained_by_moving_an_element_ac
 
     here, across = run(1e-9), run(-1e-9)
     assert (here[1] - across[1]).abs().max() > 1e-3
-    moved = Crossings(lambda: run(1e-9), here, torch.float32).explain(across, [1])
+    moved = Crossings(lambda: run(1e-9), here, torch.float32).explain(across, [1], [1e-8])
     assert moved is not None
     torch.testing.assert_close(moved[1], across[1], rtol=0, atol=1e-6)
-    assert Crossings(lambda: run(1e-9), here, torch.float32).explain(here, [1]) is here, "nothing to explain"
+    assert Crossings(lambda: run(1e-9), here, torch.float32).explain(here, [1], [1e-8]) is here, "nothing to explain"
