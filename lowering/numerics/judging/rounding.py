@@ -26,6 +26,13 @@ _SCANS = frozenset(("cumsum", "cumprod", "logcumsumexp", "_logcumsumexp"))
 _LOGARITHMS = frozenset(("_log_softmax", "logsumexp", "_logcumsumexp"))
 # They add 1 to the coordinates that they are given: those near 0 err by rounding steps of 1 too.
 _SAMPLERS = frozenset(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"))
+# They compute at which coordinates of their operand each element lies: these err by rounding steps of the index, and so does where the
+# gradients go.
+_RESIZERS = frozenset((
+    "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d", "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa", "_upsample_lanczos2d_aa",
+))  # fmt: skip
+_RESIZED = frozenset(f"{name}_backward" for name in _RESIZERS)
 # Their gradients add up to zero over all dims but these. The means that are taken off err as sums, in all elements alike, and gradients
 # further down, such as that of a bias before the norm, add up nothing else.
 _CENTRED = {"native_batch_norm_backward": (1,), "native_group_norm_backward": (0, 1)}
@@ -58,12 +65,16 @@ class Erring(Watching):
         share, name = _share(terms), op.overloadpacket.__name__
         if name in _SAMPLERS:
             args = (args[0], args[1] + self.step * self._noise.draw(args[1]), *args[2:])
+        elif name in _RESIZERS:
+            args = (self._shift_coordinates(args[0]), *args[1:])
         off = op(*tree_map(self._off(share), tuple(args)), **tree_map(self._off(share), dict(kwargs)))
         results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
         if name in _LOGARITHMS:
             shifted = [value + share * self.step * self._noise.draw(value) for value in shifted]
         if name in _CENTRED and _is_wide(shifted[0]):
             shifted = [self._shift_means(shifted[0], _CENTRED[name]), *shifted[1:]]
+        if name in _RESIZED:
+            shifted = [self._shift_coordinates(value) for value in shifted]
         if name == "convolution_backward":
             shifted = _scale(results, shifted, args[0], share)
         made = [self._round_result(one, other, terms > 1.5) for one, other in zip(results, shifted, strict=True)]
@@ -89,6 +100,16 @@ class Erring(Watching):
         """Return a gradient off by the errors of the sums of its elements over all dims that are not `kept`."""
         size = gradient.abs().mean([dim for dim in range(gradient.dim()) if dim not in kept], keepdim=True)
         return gradient + _MEANS * _share(gradient.numel() / max(1, size.numel())) * self.step * self._noise.draw(size) * size
+
+    def _shift_coordinates(self, value: torch.Tensor) -> torch.Tensor:
+        """Return an image, or a gradient of one, off as if the coordinates of its elements erred by rounding steps of their indices."""
+        for dim in range(2, value.dim()):
+            size = value.shape[dim]
+            index = torch.arange(1, size + 1, dtype=value.dtype).reshape([-1 if other == dim else 1 for other in range(value.dim())])
+            steps = torch.cat((value.narrow(dim, 0, 1), value, value.narrow(dim, size - 1, 1)), dim).diff(dim=dim)
+            for neighbour in (steps.narrow(dim, 0, size), steps.narrow(dim, 1, size)):
+                value = value + self.step * self._noise.draw(value) * index * neighbour
+        return value
 
     def _round_result(self, exact: Any, off: Any, is_sum: bool) -> Any:
         if not _is_wide(exact):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -122,6 +123,31 @@ def test_rounding_inside_of_fused_ops_is_imitated() -> None:
         assert comparison.is_nearer(got, wide.float(), wide, room)
         wrong = got + 1e-3 * wide.float()
         assert not comparison.is_nearer(wrong, wide.float(), wide, room)
+
+
+@pytest.mark.parametrize("options", [
+    {"mode": "bicubic", "scale_factor": 1.7}, {"mode": "bilinear", "scale_factor": 0.6, "antialias": True},
+    {"mode": "bicubic", "size": (37, 90), "align_corners": True}, {"mode": "bilinear", "scale_factor": 2.3},
+], ids=str)  # fmt: skip
+def test_resizing_errs_by_the_rounding_of_coordinates(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    picture, weights = torch.randn(4, 8, 48, 64), None
+
+    def run(dtype: torch.dtype) -> list[torch.Tensor]:
+        nonlocal weights
+        given = picture.to(dtype, copy=True).requires_grad_()
+        result = torch.nn.functional.interpolate(given, **options)
+        weights = torch.randn(result.shape) if weights is None else weights
+        return [result.detach(), *torch.autograd.grad(result, given, weights.to(dtype))]
+
+    exact, rounded = run(torch.float64), run(torch.float32)
+    rooms = None
+    for seed in range(4):
+        rooms = rounding.spread(lambda: run(torch.float64), exact, torch.float32, seed, rooms)
+    assert rooms is not None
+    for got, wide, room in zip(rounded, exact, rooms, strict=True):
+        assert comparison.is_nearer(got, wide.float(), wide, rounding.FITTED * perturbed.pool_distances(room))
+        assert float(room.median()) < 1e-4, "a coordinate that is off by a thousandth is found"
 
 
 def test_a_spread_that_eager_itself_exceeds_is_fitted_to_it() -> None:
