@@ -27,7 +27,7 @@ from lowering.level import Level, Program
 from lowering.numerics import consumers
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Pair
-from lowering.numerics.coverage.points import Point
+from lowering.numerics.coverage.space import Point
 from lowering.numerics.judging.ancestry import trace_results
 from lowering.stage import Silent
 

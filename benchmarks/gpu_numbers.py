@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lowering import files
 from lowering.errors import Refused, ShapelineError
-from lowering.numerics.coverage.points import Space
+from lowering.numerics.coverage.space import Space
 from lowering.numerics.delivery.artifact import Artifact
 from lowering.numerics.running import static_modules, xla
 

@@ -20,7 +20,8 @@ from lowering.numerics import comparison
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.coverage import special_values
 from lowering.numerics.coverage.conditions import Conditions
-from lowering.numerics.coverage.points import Point, Sizes, Space
+from lowering.numerics.coverage.corners import Sizes
+from lowering.numerics.coverage.space import Point, Space
 from lowering.numerics.judging import distribution
 from lowering.numerics.judging.ancestry import Making
 from lowering.numerics.judging.arbitration import Arbiter

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lowering.errors import Problem, ShapelineError
 from lowering.level import Level, Program
 from lowering.numerics.bench import Bench
-from lowering.numerics.coverage.points import Point
+from lowering.numerics.coverage.space import Point
 from lowering.numerics.running import iree, libtorch
 from lowering.numerics.running.bodies import Body, find_known_ints, restore_numbers
 from lowering.numerics.running.reference_interpreter import ReferenceInterpreter

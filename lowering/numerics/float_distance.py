@@ -14,7 +14,7 @@ from lowering.eager.module import instantiate
 from lowering.errors import LoadError
 from lowering.level import Program
 from lowering.model import Model
-from lowering.numerics.coverage.points import Point
+from lowering.numerics.coverage.space import Point
 from lowering.numerics.running.runner import Eager, Tensors
 from lowering.signature import Signature
 

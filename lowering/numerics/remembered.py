@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
 from lowering.numerics.bench import Bench
-from lowering.numerics.coverage.points import Point
+from lowering.numerics.coverage.space import Point
 from lowering.numerics.reference import Reference, Results, digest_named
 from lowering.numerics.running.runner import Tensors
 from lowering.store import verdicts

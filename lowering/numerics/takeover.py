@@ -11,7 +11,7 @@ from functools import cached_property
 from lowering import types
 from lowering.errors import ShapelineError
 from lowering.numerics.bench import EXAMINED_SECONDS, Bench
-from lowering.numerics.coverage.points import Sizes
+from lowering.numerics.coverage.corners import Sizes
 from lowering.numerics.reference import Reference, digest_named
 from lowering.numerics.running.runner import LevelRun, Tensors
 from lowering.numerics.verification import LevelCheck

@@ -10,8 +10,8 @@ import torch
 
 from lowering.errors import Problem
 from lowering.numerics.comparison import Comparison
-from lowering.numerics.coverage.points import Point
 from lowering.numerics.coverage.relations import Answers
+from lowering.numerics.coverage.space import Point
 
 
 @dataclass(frozen=True)

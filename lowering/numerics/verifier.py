@@ -20,7 +20,8 @@ from lowering.numerics.bench import Bench
 from lowering.numerics.coverage import data_limits, relations, special_values, weight_values
 from lowering.numerics.coverage.conditions import Conditions
 from lowering.numerics.coverage.data_limits import Limits
-from lowering.numerics.coverage.points import OFF_MULTIPLES, Budget, Point, Space, are_all, choose_points, find_declined, list_untried
+from lowering.numerics.coverage.points import OFF_MULTIPLES, Budget, are_all, choose_points, find_declined, list_untried
+from lowering.numerics.coverage.space import Point, Space
 from lowering.numerics.judging.ancestry import converts, trace_results
 from lowering.numerics.reference import Reference
 from lowering.numerics.remembered import References

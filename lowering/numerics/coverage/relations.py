@@ -12,7 +12,8 @@ from lowering.errors import Refused, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Symbol
-from lowering.numerics.coverage.points import Sizes, Space, find_largest, holds_if_known
+from lowering.numerics.coverage.corners import Sizes
+from lowering.numerics.coverage.space import Space, find_largest, holds_if_known
 from lowering.numerics.running.shape_refinement import Assertions
 from lowering.sizes import evaluation as sizes_at
 from lowering.sizes.dims import Affine

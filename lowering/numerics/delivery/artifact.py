@@ -22,7 +22,7 @@ from lowering.model import Model
 from lowering.numerics import comparison
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.coverage import recorded_points
-from lowering.numerics.coverage.points import Space
+from lowering.numerics.coverage.space import Space
 from lowering.numerics.delivery import buckets, packaging
 from lowering.numerics.delivery.buckets import Bucket, Dispatch
 from lowering.numerics.judging.vectors import Owned

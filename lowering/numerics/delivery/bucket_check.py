@@ -13,7 +13,8 @@ from lowering.errors import Mismatch, Problem, StageFailed
 from lowering.ir import mlir, portable
 from lowering.numerics import comparison
 from lowering.numerics.bench import Bench
-from lowering.numerics.coverage.points import Point, Sizes
+from lowering.numerics.coverage.corners import Sizes
+from lowering.numerics.coverage.space import Point
 from lowering.numerics.delivery.buckets import Bucket, Dispatch, fill_up
 from lowering.numerics.running.runner import Run, Tensors, order_arguments
 from lowering.numerics.running.static_modules import StaticModule

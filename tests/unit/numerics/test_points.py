@@ -8,8 +8,9 @@ import pytest
 
 from lowering.eager.inputs import choose_flexible_sizes
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.coverage.points import Budget, Space, are_all, choose_points, find_declined, list_untried
+from lowering.numerics.coverage.points import Budget, are_all, choose_points, find_declined, list_untried
 from lowering.numerics.coverage.relations import list_outside
+from lowering.numerics.coverage.space import Space
 from lowering.signature import Argument, Result, Signature
 from lowering.sizes import evaluation as sizes
 from lowering.sizes.ranges import Bound
