@@ -16,7 +16,7 @@ from typing import IO
 
 import torch
 
-from benchmarks import module_samples, op_samples, op_trial, op_values
+from benchmarks import module_samples, op_samples, op_trial, op_value_trial
 from benchmarks.op_samples import Sample
 from benchmarks.op_trial import Trial
 from lowering.plain import from_plain, to_plain
@@ -184,7 +184,7 @@ def tasks(pattern: str, dtypes: Sequence[str], count: int, suite: str = "ops", s
 SUITES: dict[str, tuple[Callable[[str, str], list[Sample]], Callable[[Sample, Tell], Trial]]] = {
     "ops": (op_samples.samples, op_trial.attempt),
     "modules": (module_samples.samples, op_trial.attempt),
-    "values": (op_samples.samples, op_values.attempt),
+    "values": (op_samples.samples, op_value_trial.attempt),
 }
 
 

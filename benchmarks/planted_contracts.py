@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.planted_faults import gelu_by_tanh
-from benchmarks.planting import Fault, both, off, row, swap
+from benchmarks.planting import Fault, both, gelu_by_tanh, off, row, swap
 
 aten = torch.ops.aten
 

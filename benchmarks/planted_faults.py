@@ -16,7 +16,7 @@ from benchmarks.planted_contracts import CONTRACTS
 from benchmarks.planted_entries import ENTRIES
 from benchmarks.planted_ops import OPS
 from benchmarks.planted_programs import PROGRAMS
-from benchmarks.planting import Fault, both, clean, off, row, rule, swap, without
+from benchmarks.planting import Fault, both, clean, gelu_by_tanh, off, row, rule, swap, without
 from lowering.ir import mlir, portable
 from lowering.numerics.delivery import packaging
 from lowering.ops import attention, division, indexing, reductions
@@ -140,10 +140,6 @@ def _variance(tensor: Tensor, dim: Any, correction: Any, keepdim: bool,
 
 def _attention(scores: Tensor) -> Tensor:
     return torch.softmax(torch.where(scores == -math.inf, -10.0, scores), -1)
-
-
-def gelu_by_tanh(x: Tensor, *, approximate: str = "none") -> Tensor:
-    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
 def _pad(tensor: Tensor, pad: Sequence[Any], value: Any = 0) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from unittest import mock
+
+import torch
 
 from lowering.ops.tables import decompositions
 
@@ -219,3 +222,8 @@ def both(*edits: Callable[[str], str]) -> Callable[[str], str]:
         return text
 
     return edit
+
+
+def gelu_by_tanh(x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:  # noqa: ARG001 - the signature of the rule that it replaces
+    """Approximate a GELU by tanh, whatever is asked for."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
