@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest import mock
 
 import torch
+from torch.utils.checkpoint import CheckpointFunction
 
 from lowering import recipe
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.eager.pytrees import LONE
-from lowering.errors import ConfigError, LoadError, Problem, suggest
+from lowering.errors import ConfigError, LoadError, Problem, Unsupported, suggest
 from lowering.model import GRADIENT, LOSS, Model
 
 
@@ -77,6 +80,19 @@ def find_loss(outputs: Outputs, model: Model) -> torch.Tensor:
     if not loss.requires_grad:
         raise LoadError(Problem(place, f"output '{name}' depends on no trainable parameter", "set requires_grad=True on the parameters"))
     return loss
+
+
+def refuse_reentrant_checkpoints(model: Model) -> AbstractContextManager[Any]:
+    """Return a context in which `torch.utils.checkpoint` with `use_reentrant=True` raises Unsupported.
+
+    It runs a module without gradients and again in the backward, which neither a capture nor `torch.autograd.grad` follows.
+    """
+    def refuse(*_: Any) -> Any:
+        cause = "the module checkpoints a part with use_reentrant=True, whose gradients no capture sees"
+        fix = "pass use_reentrant=False to torch.utils.checkpoint: it gives the same values"
+        raise Unsupported(Problem(f"models.{model.name}", cause, fix))
+
+    return mock.patch.object(CheckpointFunction, "forward", staticmethod(refuse)) if model.mode == "training" else nullcontext()
 
 
 def compute_gradients(module: torch.nn.Module, model: Model, outputs: Outputs) -> dict[str, torch.Tensor]:

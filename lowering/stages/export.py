@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from lowering import paths
 from lowering.composites import table
-from lowering.eager import checkpoint, inputs, quantized
+from lowering.eager import checkpoint, inputs, quantized, training
 from lowering.eager.module import instantiate
 from lowering.errors import Problem, Unsupported
 from lowering.export import capture, decomposition, sharing
@@ -124,7 +124,8 @@ class Export(Stage):
         order: Sequence[attempts.Attempt] = ("strict",) if self.strict else self.policy
         form = decomposition.Form(self.decompose, self.composites, pads_data)
         with (capture.disable_kernels(), autograd_definitions.replace_definitions(), fake_results.skip_cache(),
-              closed_forms.keep_sizes_short(least) as shortened, questions.watch_questions() as asked):  # fmt: skip
+              training.refuse_reentrant_checkpoints(built.model), closed_forms.keep_sizes_short(least) as shortened,
+              questions.watch_questions() as asked):  # fmt: skip
             captured = branches.assert_conditions(capture.capture(built, example, order, options, self.explain, note), built, note)
             with layouts.compute_unguarded():  # a guard of the capture is judged, and no later trace can be tried in another way
                 result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)

@@ -166,6 +166,14 @@ def test_gradients_of_gradients_are_refused() -> None:
         exported(model("Penalized"))
 
 
+def test_a_checkpointed_part_has_its_gradients_or_is_refused() -> None:
+    declared = model("Checkpointed", use_reentrant=False)
+    for got, want in compared(exported(declared), declared, 5).values():
+        torch.testing.assert_close(got, want)
+    with pytest.raises(Unsupported, match=r"models.Checkpointed: .*use_reentrant=True.*pass use_reentrant=False"):
+        exported(model("Checkpointed", use_reentrant=True))
+
+
 @pytest.mark.parametrize(("loss", "cause"), [
     ("lss", "has no output 'lss' (outputs: logits)"),
     ("logits", "is torch.float32 of shape [2, 3]"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Classifier(nn.Module):
@@ -153,3 +154,15 @@ class Penalized(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.func.grad(lambda y: torch.tanh(self.layer(y)).sum())(x).norm(dim=1).sub(1).square().mean()
+
+
+class Checkpointed(nn.Module):
+    """(batch, 4) -> its loss alone; a part is run again in the backward."""
+
+    def __init__(self, use_reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.use_reentrant = nn.Linear(4, 8), nn.Linear(8, 1), use_reentrant
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        part = checkpoint(lambda y: torch.relu(self.first(y)), self.second.weight.sum() * x, use_reentrant=self.use_reentrant)
+        return self.second(part).square().mean() + self.first(x).square().mean()
