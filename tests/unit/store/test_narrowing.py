@@ -173,5 +173,5 @@ def test_a_result_that_tells_nothing_is_not_shared(wide: tuple[Path, JobResult])
     store, widest = wide
     entry = find_export(store, widest)
     silent = replace(entry, data={**entry.data, "said": [event for event in entry.data["said"] if event.get("key") != "sharing"]})
-    with pytest.raises(Separate, match="does not tell"):
+    with pytest.raises(Separate, match="has no record of the questions on sizes"):
         narrowing.derive(silent, {name: [symbol.min, symbol.max] for name, symbol in WIDE.items()}, build_job().model)
