@@ -42,7 +42,7 @@ def test_no_file_is_longer_than_contributing_says() -> None:
 @pytest.fixture
 def planted(tmp_path: Path) -> Path:
     """A copy of the packages with an import that points up, inside a function of the ground floor."""
-    for package in ("flows", "lowering", "shapeline"):
+    for package in ("benchmarks", "flows", "lowering", "shapeline"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=lambda folder, names: [
             name for name in names if not (name.endswith(".py") or (Path(folder) / name).is_dir())])
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
