@@ -143,7 +143,8 @@ def _rate(call: int, indices: torch.Tensor, distances: torch.Tensor, samples: Se
     """Iterate over the elements within reach of a kink: the distance of each in units of its rounding, and the element."""
     if not samples:
         return
-    off = torch.stack([(sample - distances).abs() for sample in samples]).amax(0)
+    # NaN: another element is the largest in that sample
+    off = torch.stack([torch.where(sample.isnan(), distances, sample - distances).abs() for sample in samples]).amax(0)
     off = torch.maximum(off, off.median())  # one may err by little in all samples
     for index, distance, room in zip(indices.tolist(), distances.abs().tolist(), off.tolist(), strict=True):
         if math.isfinite(room) and distance <= _REACH * room:

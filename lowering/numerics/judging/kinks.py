@@ -85,8 +85,10 @@ def _from_extreme(sign: int) -> Finder:
 
     def find_first_two(args: Sequence[Any]) -> Kinks | None:
         operand = args[0]
-        if operand.dtype is not torch.float64 or not operand.dim() or len(args) < 2 or isinstance(args[1], torch.Tensor):
+        if operand.dtype is not torch.float64 or not operand.dim() or (len(args) > 1 and isinstance(args[1], torch.Tensor)):
             return None
+        if len(args) < 2:
+            return _from_equal(sign)(args)
         if operand.shape[args[1]] < 2:
             return None
         values, indices = operand.topk(2, args[1], largest=sign > 0)
@@ -94,6 +96,27 @@ def _from_extreme(sign: int) -> Finder:
         return Kinks(0, distances.scatter_(args[1], indices, values - values.flip(args[1])))
 
     return find_first_two
+
+
+def _from_equal(sign: int) -> Finder:
+    """Return a finder for the largest (1) or smallest (-1) elements whose gradient goes to the elements that equal the result.
+
+    Only the first of each slice may be moved: the second, raised, would equal no element.
+    """
+
+    def find_first(args: Sequence[Any]) -> Kinks | None:
+        operand, dims = args[0], list(args[1]) if len(args) > 1 else []
+        if operand.dtype is not torch.float64 or operand.numel() < 2 or (len(dims) > 1 and len(dims) < operand.dim()):
+            return None
+        slices, dim = (operand, dims[0]) if len(dims) == 1 and operand.dim() else (operand.reshape(-1), 0)
+        if slices.shape[dim] < 2:
+            return None
+        values, indices = slices.topk(2, dim, largest=sign > 0)
+        gaps = values.narrow(dim, 0, 1) - values.narrow(dim, 1, 1)
+        distances = torch.full_like(slices, math.nan).scatter_(dim, indices.narrow(dim, 0, 1), gaps)
+        return Kinks(0, distances.reshape(operand.shape))
+
+    return find_first
 
 
 def _from_windows(count: int) -> Finder:
@@ -158,6 +181,8 @@ _FINDERS: Mapping[str, Finder] = {
     "elu_backward": _from_numbers(5, 0.0),
     "hardtanh_backward": _from_bounds,
     "threshold_backward": _from_threshold,
+    "amax": _from_equal(1),
+    "amin": _from_equal(-1),
     "max": _from_extreme(1),
     "min": _from_extreme(-1),
     "max_pool2d_with_indices": _from_windows(2),

@@ -22,6 +22,8 @@ _TRANSFORMS = frozenset(("_fft_r2c", "_fft_c2r", "_fft_c2c"))
 # Each element of their results is a sum, product or logarithm of a sum of all before it, taken in some order. In that of a tree each of its
 # levels, of which there are log2 of the length, errs as much as one rounding of all elements.
 _SCANS = frozenset(("cumsum", "cumprod", "logcumsumexp", "_logcumsumexp"))
+# Each element of their results is one of an operand, and their gradient goes to the elements that equal it.
+_PICKING = frozenset(("amax", "amin", "max", "min", "maximum", "minimum", "median", "nanmedian"))
 # They end with the logarithm of a sum of exponentials, of which the largest is 1: it errs by rounding steps of 1, however small it is.
 _LOGARITHMS = frozenset(("_log_softmax", "logsumexp", "_logcumsumexp"))
 # They add 1 to the coordinates that they are given: those near 0 err by rounding steps of 1 too.
@@ -85,7 +87,7 @@ class Erring(Watching):
 
         The integers beside a decomposition are its pivots and whether it failed.
         """
-        if any(result.alias_info is not None for result in op._schema.returns):
+        if op.overloadpacket.__name__ in _PICKING or any(result.alias_info is not None for result in op._schema.returns):
             return False
         leaves = tree_leaves(exact)
         return any(map(_is_wide, leaves)) and (_decomposes(op) or all(_is_wide(leaf) or leaf is None for leaf in leaves))

@@ -105,7 +105,9 @@ AT_NUMBERS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float]] = {
 }  # fmt: skip
 AT_OTHERS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float, Place]] = {
     "maximum": (lambda x: torch.maximum(x, x.flip(0)), 3.0, (3, 2, 2)), "max": (lambda x: x.max(-1)[0], 3.0, (0, 2, 3)),
-    "min": (lambda x: x.min(1)[0], -3.0, (0, 3, 2)), "pool1d": (lambda x: functional.max_pool1d(x, 3, 2, 1), 3.0, (0, 2, 3)),
+    "amax": (lambda x: x.amax(-1), 3.0, (0, 2, 3)), "amin": (lambda x: x.amin([0, 1, 2]), -4.0, (0, 3, 2)),
+    "largest": (lambda x: x.max(), 4.0, (0, 3, 2)), "min": (lambda x: x.min(1)[0], -3.0, (0, 3, 2)),
+    "pool1d": (lambda x: functional.max_pool1d(x, 3, 2, 1), 3.0, (0, 2, 3)),
     "pool2d": (lambda x: functional.max_pool2d(x, (3, 2), 2, (1, 0), (1, 2), True), 3.0, (0, 2, 4)),
     "pool3d": (lambda x: functional.max_pool3d(x[None], 2), 3.0, (1, 3, 2)),
 }  # fmt: skip

@@ -125,6 +125,16 @@ def test_rounding_inside_of_fused_ops_is_imitated() -> None:
         assert not comparison.is_nearer(wrong, wide.float(), wide, room)
 
 
+def test_the_gradient_of_a_maximum_errs_as_what_it_is_made_of() -> None:
+    given = torch.randn(6, 9, dtype=torch.float64, requires_grad=True)
+
+    def run() -> list[torch.Tensor]:
+        return list(torch.autograd.grad((given / 3).softmax(-1).amax(-1).sum() + torch.maximum(given / 3, given.flip(0) / 3).max(), given))
+
+    (room,) = rounding.spread(run, run(), torch.float32, 0)
+    assert 0 < float(room.max()) < 1e-5, "the largest element equals none of the others that err"
+
+
 @pytest.mark.parametrize("options", [
     {"mode": "bicubic", "scale_factor": 1.7}, {"mode": "bilinear", "scale_factor": 0.6, "antialias": True},
     {"mode": "bicubic", "size": (37, 90), "align_corners": True}, {"mode": "bilinear", "scale_factor": 2.3},
