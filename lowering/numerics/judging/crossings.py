@@ -127,8 +127,8 @@ class _Fit:
     def choose(self, tried: Sequence[Effect]) -> bool:
         """Choose elements one after the other, each the one that explains most. Return whether all that differs is explained."""
         self.chosen, rest, others = set(), list(self.differences), list(tried)
-        count, left = sum(part.numel() for part in rest), sum(float(part.square().sum()) for part in rest)
-        while others and left > count:
+        left = sum(float(part.square().sum()) for part in rest)
+        while others and not _are_noise(rest):
             gains = [sum(float((part * (2 * off - part)).sum()) for off, part in zip(rest, effect, strict=True)) for _, effect in others]
             if max(gains) < _LEAST * left:
                 break
@@ -136,7 +136,12 @@ class _Fit:
             self.chosen.add(element)
             rest = [off - part for off, part in zip(rest, effect, strict=True)]
             left = sum(float(part.square().sum()) for part in rest)
-        return left <= count
+        return _are_noise(rest)
+
+
+def _are_noise(differences: Sequence[torch.Tensor]) -> bool:
+    """Return whether no element is further off than what rounding makes."""
+    return all(not part.numel() or float(part.abs().max()) <= 1 for part in differences)
 
 
 def _rate(call: int, indices: torch.Tensor, distances: torch.Tensor, samples: Sequence[torch.Tensor]) -> Iterator[tuple[float, Element]]:
