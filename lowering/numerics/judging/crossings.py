@@ -24,6 +24,7 @@ _SAMPLES = 2  # runs that show how far rounding takes them
 _REACH = 8.0  # times that, up to which an element may have crossed
 _TRIED = 16  # elements that are moved, each in a run of its own, before a difference is looked at again
 _MOST = 96  # elements that are moved at most
+_NOISE = 2.0  # times what rounding makes, up to which an element needs no explanation
 _ROOM = 1 << 29  # elements of results that are kept of these runs
 _LEAST = 1e-3  # of the squared difference, which an element has to explain to be chosen
 
@@ -141,7 +142,7 @@ class _Fit:
 
 def _are_noise(differences: Sequence[torch.Tensor]) -> bool:
     """Return whether no element is further off than what rounding makes."""
-    return all(not part.numel() or float(part.abs().max()) <= 1 for part in differences)
+    return all(not part.numel() or float(part.abs().max()) <= _NOISE for part in differences)
 
 
 def _rate(call: int, indices: torch.Tensor, distances: torch.Tensor, samples: Sequence[torch.Tensor]) -> Iterator[tuple[float, Element]]:
