@@ -89,11 +89,14 @@ def has_limits(exported: Program) -> bool:
 
 def approach(run: Callable[[Mapping[str, torch.Tensor]], Any], model: Model, given: Mapping[str, torch.Tensor],
              found: Limits) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield inputs, scaled so that values come near their limits. Those that are met are recorded in `found`."""
+    """Yield inputs, scaled so that values come near their limits, and these with the other sign, which sizes of data are made of too.
+
+    Values that are met are recorded in `found`.
+    """
     with (first := Limits()):
         run(given)
     found.join(first)
-    for scale in itertools.islice(first.suggest_scales(), _TRIED):
+    for scale in (sign * scale for scale in itertools.islice(first.suggest_scales(), _TRIED) for sign in (1, -1)):
         scaled = {name: value * scale if name in model.leaves and read_fill(model.leaves[name])[0] == "randn" else value
                   for name, value in given.items()}
         with (seen := Limits()):

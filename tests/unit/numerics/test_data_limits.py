@@ -30,6 +30,14 @@ def test_scaled_inputs_reach_the_limit_of_a_loop_on_both_sides() -> None:
     assert any(double(scaled) != double(scaled, limit=2.5) for scaled in tried)
 
 
+def test_a_limit_on_the_size_of_data_is_reached_with_both_signs() -> None:
+    def signed(given: dict[str, torch.Tensor]) -> int:
+        return int(given["x"][0].amax() < 3)
+
+    tried = list(data_limits.approach(double, ROWS, {"x": torch.tensor([[0.5, -0.1, 0.2, 0.3]])}, Limits()))
+    assert any(bool(scaled["x"].abs().amax() < 3) != signed(scaled) for scaled in tried), "abs left out shows"
+
+
 def test_limits_that_scales_do_not_reach_are_named() -> None:
     found = Limits()
     list(data_limits.approach(lambda given: bool(torch.sigmoid(given["x"]).sum() > 100), ROWS, {"x": torch.ones(2, 4)}, found))
