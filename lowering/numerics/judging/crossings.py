@@ -9,9 +9,11 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from lowering.numerics.judging import kinks, rounding
 from lowering.numerics.running.watching import Watching
@@ -70,9 +72,9 @@ class Crossings:
                         for element in self.elements[len(effects) : min(most, len(effects) + _TRIED)]]
         return self._run(_Moving(fit.chosen)) if fit.chosen else self.exact
 
-    def hold(self) -> AbstractContextManager[Any]:
-        """Return a mode in which every element stays on the side of the float64 run."""
-        return _Holding(self.nearest)
+    def hold(self) -> Callable[[], Results]:
+        """Return a run of the model in which every element stays on the side of the float64 run."""
+        return partial(self._run, _Holding(self.nearest))
 
     @property
     def nearest(self) -> Nearest:
@@ -169,7 +171,8 @@ class _Kinked(Watching):
         if not kinks.has(op):
             return op(*args, **kwargs)
         self.count += 1
-        found = kinks.find(op, args) if self.calls is None or self.count in self.calls else None
+        with _disable_current_modes():  # distances do not err
+            found = kinks.find(op, args) if self.calls is None or self.count in self.calls else None
         if found is not None and (indices := self.visit(self.count, found.distances)):
             where = torch.unravel_index(torch.tensor(indices), found.distances.shape)
             operand = args[found.position] if op._schema.is_mutable else args[found.position].clone()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
+
+from lowering.ops.images import pooling
 
 _MOST = 1 << 26  # elements of all windows of a pooling, above which it is left out
 
@@ -126,17 +127,16 @@ def _from_windows(count: int) -> Finder:
         operand, kernel, stride, padding, dilation, ceil_mode = (*args, *_POOLING[len(args) :])
         if operand.dtype is not torch.float64:
             return None
-        kernel, stride, padding, dilation = (_expand(value, count) for value in (kernel, stride or kernel, padding, dilation))
-        shape = operand.shape[-count:]
-        windows = [_count_windows(*sizes, ceil_mode) for sizes in zip(shape, kernel, stride, padding, dilation, strict=True)]
-        if math.prod(windows) * math.prod(kernel) * operand.numel() > _MOST * math.prod(shape) or math.prod(kernel) < 2:
+        settings = pooling.read_settings(count, kernel, stride or kernel, padding, dilation)
+        size, shape = math.prod(length for length, *_ in settings), operand.shape[-count:]
+        windows = math.prod(pooling.count_windows(dim, length, before, before, step, spacing, ceil_mode)
+                            for dim, (length, step, before, spacing) in zip(shape, settings, strict=True))
+        if windows * size * operand.numel() > _MOST * math.prod(shape) or size < 2:
             return None
-        places = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
-        values, places = (_unfold(value, fill, windows, kernel, stride, padding, dilation)
-                          for value, fill in ((operand, -math.inf), (places, -1.0)))
+        values, places, _ = pooling.number_windows(operand, settings, ceil_mode)
         top, order = values.topk(2, -1)
         gaps = (top[..., 0] - top[..., 1]).nan_to_num(math.inf, math.inf, math.inf).flatten(-count)
-        indices = places.expand(values.shape).gather(-1, order).long().clamp_min(0).flatten(-count - 1, -2)
+        indices = places.flatten(-count).expand(values.shape).gather(-1, order).flatten(-count - 1, -2)
         flat = torch.full_like(operand.flatten(-count), math.inf)
         down, up = (flat.scatter_reduce(-1, each, gaps, "amin") for each in indices.unbind(-1))
         return Kinks(0, torch.where(down < up, down, -up).reshape(operand.shape))  # by the smallest gap of all its windows
@@ -145,31 +145,6 @@ def _from_windows(count: int) -> Finder:
 
 
 _POOLING: Sequence[Any] = (None, None, None, 0, 1, False)  # defaults of input, kernel_size, stride, padding, dilation, ceil_mode
-
-
-def _expand(value: Any, count: int) -> Sequence[int]:
-    given = list(value) if isinstance(value, list | tuple) else [value]
-    return given * count if len(given) == 1 else given
-
-
-def _count_windows(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
-    room = size + 2 * padding - dilation * (kernel - 1) - 1
-    count = -(-room // stride) + 1 if ceil_mode else room // stride + 1
-    return count - 1 if ceil_mode and (count - 1) * stride >= size + padding else count  # a window begins inside
-
-
-def _unfold(value: torch.Tensor, fill: float, windows: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
-            padding: Sequence[int], dilation: Sequence[int]) -> torch.Tensor:
-    """Return the elements of each window along a last dim."""
-    count = len(kernel)
-    reach = [(number - 1) * step + spacing * (size - 1) + 1
-             for number, step, spacing, size in zip(windows, stride, dilation, kernel, strict=True)]
-    pads = [(before, max(0, length - before - size)) for before, length, size in zip(padding, reach, value.shape[-count:], strict=True)]
-    value = functional.pad(value, [edge for pair in reversed(pads) for edge in pair], value=fill)
-    for dim, (length, step, spacing, size) in enumerate(zip(reach, stride, dilation, kernel, strict=True), value.dim() - count):
-        value = value.narrow(dim, 0, length).unfold(dim, spacing * (size - 1) + 1, step)[..., ::spacing]
-    return value.flatten(-count)
-
 
 _COMPARISONS = dict.fromkeys(("gt", "ge", "lt", "le"), _from_comparison)
 _FINDERS: Mapping[str, Finder] = {

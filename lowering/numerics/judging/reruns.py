@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -59,9 +58,8 @@ class Reruns:
         assert not isinstance(exact, str)
         try:
             while len(samples) <= count:
-                # what holds the activations is measured here, outside of the errors
-                held, before = partial(self._run_held, self._find_crossings(dtype).hold()), samples[-1] if samples else None
-                samples.append(rounding.spread(held, exact, dtype, len(samples), before))
+                held = self._find_crossings(dtype).hold()  # here, outside of the errors, it finds what to hold
+                samples.append(rounding.spread(held, exact, dtype, len(samples), samples[-1] if samples else None))
         except _REFUSALS:
             return None
         return samples[count]
@@ -80,10 +78,6 @@ class Reruns:
             return self._find_crossings(dtype).explain(found, which, sizes)
         except _REFUSALS:
             return None
-
-    def _run_held(self, mode: AbstractContextManager[Any]) -> Results:
-        with mode:
-            return self.run(self.eager.double())
 
     def _find_crossings(self, dtype: torch.dtype) -> Crossings:
         exact = self.compute_reference()

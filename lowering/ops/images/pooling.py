@@ -66,11 +66,8 @@ def _part_mask(tensor: Tensor, dim: int, size: int) -> Tensor:
 def maximum(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
             dilation: Sequence[int] = (1,), ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
     """Return the maximum of each window over the last `rank` dims, and its first index in the map. NaN is the largest value."""
-    values, inside = _gather_windows(tensor, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
-    spatial = tensor.shape[-rank:]
-    numbered = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial)
-    places, _ = _gather_windows(numbered, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
-    values = torch.where(inside, values, _lowest(tensor.dtype)).flatten(-rank)
+    settings = read_settings(rank, kernel_size, stride or kernel_size, padding, dilation)
+    values, places, inside = number_windows(tensor, settings, ceil_mode)
     most = values.amax(-1)
     best = _find_first(values, most, inside.flatten(-rank)).unsqueeze(-1)
     return most, places.flatten(-rank).expand(values.shape).gather(-1, best).squeeze(-1)
@@ -84,7 +81,7 @@ def maximum_values(rank: int, tensor: Tensor, *settings: Any, **named: Any) -> T
 def average(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
             ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
     """Return the mean of each window over the last `rank` dims, with the elements of the padding or without them."""
-    settings = _settings(rank, kernel_size, stride or kernel_size, padding, (1,))
+    settings = read_settings(rank, kernel_size, stride or kernel_size, padding, (1,))
     last = list(range(-rank, 0))
     if _is_one_window(tensor.shape[-rank:], settings):
         if divisor_override is None:
@@ -109,7 +106,7 @@ def fractional_maximum(tensor: Tensor, kernel_size: Sequence[int], output_size: 
     if tensor.dim() == rank + 1:
         values, places = fractional_maximum(tensor.unsqueeze(0), kernel_size, output_size, random_samples)
         return values.squeeze(0), places.squeeze(0)
-    lead, spatial, settings = tensor.shape[:2], tensor.shape[-rank:], _settings(rank, kernel_size, output_size)
+    lead, spatial, settings = tensor.shape[:2], tensor.shape[-rank:], read_settings(rank, kernel_size, output_size)
     values, places = tensor, torch.zeros((), dtype=torch.int64, device=tensor.device)
     for dim, (kernel, count) in enumerate(settings):
         starts = _fractional_starts(spatial[dim], kernel, count, random_samples[..., 1 - dim if rank == 2 else dim])
@@ -141,7 +138,7 @@ def _is_one_window(sizes: Sequence[Any], settings: Sequence[Sequence[int]]) -> b
     return all(padding == 0 and statically_known_true(size <= kernel) for size, (kernel, _, padding, _) in pairs)
 
 
-def _settings(rank: int, *given: Sequence[int]) -> list[tuple[int, ...]]:
+def read_settings(rank: int, *given: Sequence[int]) -> list[tuple[int, ...]]:
     """Return (kernel, stride, padding, dilation) of each spatial dim. A single value applies to all dims."""
     listed = [list(values) if isinstance(values, list | tuple) else [values] for values in given]
     widened = [values * (rank if len(values) == 1 else 1) for values in listed]
@@ -196,6 +193,19 @@ def _gather_windows(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode
         taken = tensor.index_select(dim, places.clamp(0, size - 1).flatten())
         tensor = taken.reshape(*taken.shape[:dim], *places.shape, *taken.shape[dim + 1 :]).movedim(dim + 1, -1)
     return tensor, inside
+
+
+def number_windows(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the elements of each window as (..., *windows, elements), their indices in the map, and which of them are in it.
+
+    The others have the least value. Indices and the last result are (*windows, *kernel).
+    """
+    rank = len(settings)
+    values, inside = _gather_windows(tensor, settings, ceil_mode)
+    spatial = tensor.shape[-rank:]
+    numbered = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial)
+    places, _ = _gather_windows(numbered, settings, ceil_mode)
+    return torch.where(inside, values, _lowest(tensor.dtype)).flatten(-rank), places, inside
 
 
 def _lowest(dtype: torch.dtype) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,16 @@ class Brain(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"loss": self.linear(x.bfloat16()).float().square().mean()}
+
+
+def sample_rooms(run: Callable[[], list[torch.Tensor]], exact: list[torch.Tensor]) -> list[torch.Tensor]:
+    """How far rounding to float32 takes each element, by four samples."""
+    rooms = None
+    for seed in range(4):
+        rooms = rounding.spread(run, exact, torch.float32, seed, rooms)
+    assert rooms is not None
+    return rooms
+
 
 
 def test_the_narrowest_float_on_the_way_to_each_result_decides_its_tolerance(tmp_path: Path) -> None:
@@ -96,10 +107,8 @@ def test_rounding_of_long_sums_is_accepted_and_a_planted_error_is_not() -> None:
 
 def test_rounding_of_long_scans_is_accepted_and_a_planted_error_is_not() -> None:
     x = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
-    exact, got, rooms = x.double().cumsum(0), scans.cumsum(x, 0), None
-    for seed in range(4):
-        rooms = rounding.spread(lambda: [x.double().cumsum(0)], [exact], torch.float32, seed, rooms)
-    assert rooms is not None
+    exact, got = x.double().cumsum(0), scans.cumsum(x, 0)
+    rooms = sample_rooms(lambda: [x.double().cumsum(0)], [exact])
     room = perturbed.pool_distances(rooms[0])
     assert not comparison.is_nearer(got, exact.float(), exact)
     assert comparison.is_nearer(got, exact.float(), exact, room)
@@ -115,10 +124,7 @@ def test_rounding_inside_of_fused_ops_is_imitated() -> None:
         return [scores.log_softmax(-1), torch.nn.functional.grid_sample(picture, places, align_corners=False), torch.linalg.inv(matrices)]
 
     exact, rounded = run(torch.float64), run(torch.float32)
-    rooms = None
-    for seed in range(4):
-        rooms = rounding.spread(lambda: run(torch.float64), exact, torch.float32, seed, rooms)
-    assert rooms is not None
+    rooms = sample_rooms(lambda: run(torch.float64), exact)
     for got, wide, room in zip(rounded, exact, rooms, strict=True):
         assert comparison.is_nearer(got, wide.float(), wide, room)
         wrong = got + 1e-3 * wide.float()
@@ -151,10 +157,7 @@ def test_resizing_errs_by_the_rounding_of_coordinates(options: dict[str, Any]) -
         return [result.detach(), *torch.autograd.grad(result, given, weights.to(dtype))]
 
     exact, rounded = run(torch.float64), run(torch.float32)
-    rooms = None
-    for seed in range(4):
-        rooms = rounding.spread(lambda: run(torch.float64), exact, torch.float32, seed, rooms)
-    assert rooms is not None
+    rooms = sample_rooms(lambda: run(torch.float64), exact)
     for got, wide, room in zip(rounded, exact, rooms, strict=True):
         assert comparison.is_nearer(got, wide.float(), wide, rounding.FITTED * perturbed.pool_distances(room))
         assert float(room.median()) < 1e-4, "a coordinate that is off by a thousandth is found"
