@@ -76,8 +76,9 @@ def build(environment: Environment, is_over: Callable[[], bool] = lambda: False)
     """
     folder = locate(environment)
     python = folder / "bin" / "python"
+    if (folder / MARK).is_file():
+        environment_cache.hold(folder)  # before the next look: one that is being removed is gone then
     if (folder / MARK).is_file() and python.exists():
-        environment_cache.mark_used(folder)
         return python
     if (failed := _failed.get(folder.name)) is not None and time.monotonic() - failed[0] < REMEMBERED:
         raise failed[1]
@@ -88,6 +89,7 @@ def build(environment: Environment, is_over: Callable[[], bool] = lambda: False)
             _acquire(lock.fileno(), is_over, place)  # another job or run may be installing it
             if not ((folder / MARK).is_file() and python.exists()):
                 _install(environment, folder, python, is_over)
+            environment_cache.hold(folder)
         with suppress(OSError):  # another environment that cannot be removed is no failure of this one
             environment_cache.evict(keep=folder)
     except OSError as error:

@@ -15,7 +15,7 @@ from flows.command.exits import OK
 from flows.command.printing import format_age, format_size
 from flows.config.document import MONTH
 from flows.output import RUNS, STORE
-from flows.runs import copies
+from flows.runs import calendars, copies
 from lowering import files
 from lowering.errors import ConfigError, Problem, Untrusted
 from lowering.record.folder import MANIFEST
@@ -106,7 +106,7 @@ def _collect_garbage(store: Store, options: argparse.Namespace) -> None:
     kept = [copies.download_results(options.output, run) for run in options.keep]
     results = [result for run in kept for result in map(JobResult.load, _list_ended_jobs(options.output, run)) if result]
     keep = {stage.key for result in results for stage in result.stages}
-    shelf = mirror_eviction.There(store, runs) if options.at_url else eviction.Here(store, runs)
+    shelf = mirror_eviction.There(store, runs) if options.at_url else eviction.Here(store, runs, calendars.read_all(runs))
     done = eviction.evict(shelf, options.max_bytes, keep, options.idle)
     if options.json:
         print(json.dumps({"removed": done.entries, "weights": done.weights, "before": done.before, "after": done.after}))

@@ -16,7 +16,7 @@ from lowering.errors import ConfigError, Problem
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; exit 1 if an environment to remove is being installed. Raises ConfigError for one that is not there."""
+    """Run the command; exit 1 if an environment to remove is being installed or used. Raises ConfigError for one that is not there."""
     parser = make_parser("environments", "List the environments of jobs on this machine (`environments:` of a suite), and remove them.")
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument("--remove", nargs="+", metavar="NAME", help="remove these, by name or folder, whenever they were used")
@@ -42,7 +42,7 @@ def _remove(words: Sequence[str]) -> int:
     _report(gone)
     for one in chosen:
         if one not in gone:
-            print(f"{one.folder} is being installed, and stays")
+            print(f"{one.folder} is being installed or used, and stays")
     return OK if len(gone) == len(chosen) else UNEXPECTED
 
 

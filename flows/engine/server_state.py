@@ -9,7 +9,7 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lowering import files, trust
+from lowering import clock, files, trust
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Standing:
 
     @property
     def is_alive(self) -> bool:
-        return self.boot == read_boot() and read_birth(self.pid) == self.born
+        return self.boot == clock.read_boot() and read_birth(self.pid) == self.born
 
 
 def locate_state() -> Path:
@@ -64,10 +64,6 @@ def write(standing: Standing, place: Path) -> None:
     draft.replace(place)
 
 
-def read_boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def read_birth(pid: int) -> int | None:
     """Return the time at which a process was born, in ticks since the boot; None if it does not exist, or is dead and not reaped."""
     try:
@@ -79,8 +75,7 @@ def read_birth(pid: int) -> int | None:
 
 def measure_age(found: Standing) -> float:
     """Return for how many seconds a living server has existed."""
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
-    return uptime - found.born / os.sysconf("SC_CLK_TCK")
+    return clock.measure_uptime() - found.born / os.sysconf("SC_CLK_TCK")
 
 
 def is_own_port(port: int) -> bool:

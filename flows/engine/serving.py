@@ -17,6 +17,7 @@ from typing import Any
 
 from flows.engine import managed, server_state
 from flows.engine.server_state import Standing
+from lowering import clock
 
 DATABASE = "prefect.db"  # in Prefect's home, unless its settings name another
 SMALL = 32 << 20  # bytes of free pages that a database may hold
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
 
     watched = Watched(create_app(final=True))
     serving = uvicorn.Server(uvicorn.Config(watched, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
-    standing = Standing(url, port, os.getpid(), server_state.read_birth(os.getpid()) or 0, server_state.read_boot(), code, idle)
+    standing = Standing(url, port, os.getpid(), server_state.read_birth(os.getpid()) or 0, clock.read_boot(), code, idle)
     watch = threading.Thread(target=_watch, args=(serving, watched, standing, place, lock), daemon=True)
     watch.start()
     serving.run(sockets=[listener])

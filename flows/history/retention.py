@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from flows.output import REPORT
 from flows.report import levels
 from flows.report.dashboard import views
-from flows.runs import record, shapes
+from flows.runs import calendars, record, shapes
+from lowering import clock
 from lowering.errors import ConfigError
+from lowering.store.entries import DAY
 
 BULK = (".pt", ".pt2", ".safetensors", ".stablehlo", ".mlirbc")  # files that a stage writes besides its text
 
@@ -55,22 +58,23 @@ def plan(runs: Path, keep: Keep, pinned: Collection[str] = (), now: datetime | N
 
     Pinned runs and the newest run of each suite are kept, and runs in progress, which have no report yet or hold their lock.
     """
-    found = sorted(_find_finished(runs), key=lambda run: (run.started, run.folder.name))
+    known = calendars.read_all(runs) if now is None else [now.timestamp()]
+    ages = {run: clock.measure_age(run.started.timestamp(), known) for run in _find_finished(runs)}
+    # one that is dated in the future is from before the clock was set back
+    found = sorted(ages, key=lambda run: (-math.inf if (age := ages[run]) is None else -age, run.folder.name))
     newest = {run.suite: run.folder.name for run in found}
     free = [run for run in found if run.folder.name not in pinned and newest[run.suite] != run.folder.name]
-    limit = None if keep.days is None else (now or datetime.now(UTC)) - timedelta(days=keep.days)
+    later = {run: sum(other.suite == run.suite for other in found[place + 1 :]) for place, run in enumerate(found)}
     whole: dict[Path, Removal] = {}
     for run in free:
-        rank = sum(other.suite == run.suite and (other.started, other.folder.name) > (run.started, run.folder.name) for other in found)
-        if keep.runs is not None and rank >= keep.runs:
+        if keep.runs is not None and later[run] >= keep.runs:
             whole[run.folder] = Removal(run.folder, True, run.size, f"more than {keep.runs} runs of {run.suite}")
-        elif limit is not None and run.started < limit:
+        elif keep.days is not None and (ages[run] or 0.0) > keep.days * DAY:
             whole[run.folder] = Removal(run.folder, True, run.size, f"older than {keep.days:g} days")
     rest = [run for run in free if run.folder not in whole]
     ir: dict[Path, Removal] = {}
     for run in rest:
-        rank = sum(other.suite == run.suite and (other.started, other.folder.name) > (run.started, run.folder.name) for other in found)
-        if keep.ir_runs is not None and rank >= keep.ir_runs and run.green and run.ir_size:
+        if keep.ir_runs is not None and later[run] >= keep.ir_runs and run.green and run.ir_size:
             ir[run.folder] = Removal(run.folder, False, run.ir_size, f"IR of more than {keep.ir_runs} green runs of {run.suite}")
     if keep.bytes is not None:
         left = sum(run.size for run in found) - sum(removal.size for removal in (*whole.values(), *ir.values()))

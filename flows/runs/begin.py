@@ -18,7 +18,7 @@ from flows.config.document import Limits
 from flows.config.plan import Plan
 from flows.config.run import Run
 from flows.output import RUNS, STORE
-from flows.runs import copies, environment, record
+from flows.runs import calendars, copies, environment, record
 from flows.runs.record import Record, make_folder_name
 from lowering import files, trust
 from lowering.errors import InfraError, Problem
@@ -160,7 +160,7 @@ def _find_incomplete(runs: Path, name: str, identity: str) -> tuple[Path, int | 
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock the run in `folder` until this process exits. Raises BlockingIOError if another process has locked it.
+    """Lock the run in `folder` until this process exits, and note the calendar. Raises BlockingIOError if another process has locked it.
 
     Returns None on a file system without locks, where two concurrent runs with the same identity are not detected.
     """
@@ -173,6 +173,7 @@ def _lock(folder: Path) -> int | None:
     except OSError:
         os.close(file)
         return None
+    calendars.note(file)
     return file
 
 

@@ -100,7 +100,7 @@ class Store:
         with suppress(OSError):  # a read-only store can still be read
             used = (folder / ENTRY).stat().st_mtime
             os.utime(folder / ENTRY)
-            if time.time() - used > DAY:
+            if abs(time.time() - used) > DAY:
                 mirror.refresh(folder / ENTRY, DAY)
         return _make_entry(key, folder, wrapped)
 

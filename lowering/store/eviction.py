@@ -5,28 +5,32 @@ The same policy applies to a local store (`Here`) and to the URL that it mirrors
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import socket
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lowering import files, trust
-from lowering.store.entries import DAY, DRAFTS, Store
+from lowering import clock, files, trust
+from lowering.store.entries import DAY, DRAFTS, ENTRY, Store
 
 
 @dataclass(frozen=True)
 class Held:
     """Something in a store.
 
-    used: time of its last use (seconds since the epoch); weights: for an entry, the digest of the weights it needs.
+    age: seconds since its last use; weights: for an entry, the digest of the weights it needs.
     """
 
     size: int
-    used: float
+    age: float
     weights: str | None = None
 
 
@@ -74,10 +78,9 @@ def evict(shelf: Shelf, budget: int, keep: Collection[str] = (), idle: float = 3
     total = before = sum(held.size for held in (*entries.values(), *weights.values()))
     removed: list[str] = []
     gone: list[str] = []
-    late = time.time() - idle
 
     def forget(digest: str | None) -> int:
-        if digest is None or needed[digest] > 0 or digest not in weights or weights[digest].used > late:
+        if digest is None or needed[digest] > 0 or digest not in weights or weights[digest].age < idle:
             return 0
         shelf.forget(digest)
         gone.append(digest)
@@ -85,10 +88,10 @@ def evict(shelf: Shelf, budget: int, keep: Collection[str] = (), idle: float = 3
 
     for digest in list(weights):
         total -= forget(digest)
-    for key, held in sorted(entries.items(), key=lambda pair: pair[1].used):
+    for key, held in sorted(entries.items(), key=lambda pair: -pair[1].age):
         if total <= budget:
             break
-        if key in keep or held.used > late:
+        if key in keep or held.age < idle:
             continue
         shelf.discard(key)
         removed.append(key)
@@ -99,17 +102,29 @@ def evict(shelf: Shelf, budget: int, keep: Collection[str] = (), idle: float = 3
 
 
 class Here:
-    """A local store. runs: the folder of runs, whose packaged programs need their weights."""
+    """A local store. runs: the folder of runs, whose packaged programs need their weights.
 
-    def __init__(self, store: Store, runs: Path | None = None):
+    calendars: the present time, by each calendar that may have dated files of the store (see `lowering.clock`).
+    """
+
+    def __init__(self, store: Store, runs: Path | None = None, calendars: Sequence[float] = ()):
         self.store, self.runs = store, runs
+        self.calendars = (_read_disk_clock(store.root), *calendars)
 
     def entries(self) -> Mapping[str, Held]:
-        return {entry.key: Held(entry.bytes, used, entry.data["weights"]) for entry, used in self.store.entries()}
+        found = {}
+        for entry, _ in self.store.entries():
+            with suppress(OSError):  # another process was faster
+                found[entry.key] = Held(entry.bytes, clock.measure_file_age(entry.folder / ENTRY, self.calendars), entry.data["weights"])
+        return found
 
     def weights(self) -> Mapping[str, Held]:
-        found = (path for path in self.store.weights.glob("*/*.safetensors") if trust.is_digest(path.stem) and not path.parent.is_symlink())
-        return {path.stem: Held(files.measure_size(path), path.lstat().st_mtime) for path in found}
+        found = {}
+        for path in self.store.weights.glob("*/*.safetensors"):
+            if trust.is_digest(path.stem) and not path.parent.is_symlink():
+                with suppress(OSError):
+                    found[path.stem] = Held(files.measure_size(path), clock.measure_file_age(path, self.calendars))
+        return found
 
     def list_packaged(self) -> Iterator[str]:
         for path in self.runs.glob("*/jobs/*/signature.json") if self.runs else ():
@@ -125,5 +140,19 @@ class Here:
     def sweep(self) -> None:
         for path in (self.store.root / DRAFTS).glob("*"):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime > DAY:
+                if clock.measure_file_age(path, self.calendars) > DAY and not _is_in_work(path.name):
                     shutil.rmtree(path)
+
+
+def _is_in_work(draft: str) -> bool:
+    """Return whether a process of this machine that works on a draft lives."""
+    found = re.match(rf"(?:{re.escape(socket.gethostname())}|trash)-(\d+)-", draft)
+    return found is not None and Path("/proc", found[1]).exists()
+
+
+def _read_disk_clock(folder: Path) -> float:
+    """Return the present time by the clock that dates files in `folder`: that of the server, where another machine has the disk."""
+    if not folder.is_dir():
+        return time.time()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock-") as file:
+        return os.fstat(file.fileno()).st_mtime

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +48,15 @@ class Sealed:
             self.written = True
 
     def trim(self, most: int) -> None:
-        """Remove the least recently used contents until at most `most` bytes are left."""
-        held = []
+        """Remove the least recently used contents until at most `most` bytes are left.
+
+        Those dated in the future were not used since the clock was set back.
+        """
+        held, now = [], time.time()
         for path in self.root.glob("*/*"):
             with suppress(OSError):  # another process was faster
                 status = path.stat()
-                held.append((status.st_mtime, status.st_size, path))
+                held.append((status.st_mtime if status.st_mtime <= now else 0.0, status.st_size, path))
         left = sum(size for _, size, _ in held)
         for _, size, path in sorted(held):
             if left <= most:

@@ -21,7 +21,7 @@ from flows.config.document import Cluster, Server
 from flows.config.plan import Plan
 from flows.engine import access, managed, revival, server, server_state, serving
 from flows.engine.server_state import Standing
-from lowering import files
+from lowering import clock, files
 from lowering.errors import InfraError
 from tests.waiting import wait_for
 
@@ -101,7 +101,7 @@ def test_a_server_that_dies_during_a_run_is_revived_for_its_clients(toy: Path) -
 
 @pytest.mark.parametrize("change", [{"boot": "another"}, {"born": 1}])
 def test_a_process_that_has_the_number_of_a_server_before_a_restart_is_left_alone(toy: Path, change: dict[str, str | int]) -> None:
-    mine = Standing("http://127.0.0.1:1/api", 1, os.getpid(), server_state.read_birth(os.getpid()) or 0, server_state.read_boot(), "", HOUR)
+    mine = Standing("http://127.0.0.1:1/api", 1, os.getpid(), server_state.read_birth(os.getpid()) or 0, clock.read_boot(), "", HOUR)
     managed._prepare()
     server_state.write(replace(mine, **change), toy)  # type: ignore[arg-type]
     assert managed.ensure(HOUR).pid != os.getpid()  # and this process was not ended

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 from flows.engine import server_state, serving
 from flows.engine.server_state import Standing
+from lowering import clock
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> None:
     toy.socket = socket.socket(fileno=handle)
     port = toy.socket.getsockname()[1]
     standing = Standing(f"http://127.0.0.1:{port}/api", port, os.getpid(), server_state.read_birth(os.getpid()) or 0,
-                        server_state.read_boot(), code, idle)
+                        clock.read_boot(), code, idle)
     serving.LOOK = 0.05
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     watched = serving.Watched(None)  # type: ignore[arg-type]

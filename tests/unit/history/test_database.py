@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from flows.__main__ import main
 from flows.history import database, publish, retention
 from flows.history import nights as nights_of
 from flows.history.database import open_database
-from flows.runs import record
+from flows.runs import calendars, record
+from lowering import files
 
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
 GREEN = [InventedJob("mlp"), InventedJob("bert", seconds=8.0)]
@@ -135,6 +138,27 @@ def test_runs_go_by_count_age_and_size_but_never_the_newest(runs: Path, keep: re
     before = names(runs)
     retention.apply(retention.plan(runs, keep, now=FIRST + timedelta(days=4)))
     assert names(runs) == [before[number] for number in left]
+
+
+def test_a_run_dated_in_the_future_is_older_than_what_came_after_the_clock_was_set_back(runs: Path) -> None:
+    before = names(runs)
+    now = FIRST + timedelta(days=3.5)  # the last run is dated half a day later
+    assert {removal.folder.name for removal in retention.plan(runs, retention.Keep(runs=3), now=now)} == {before[0], before[4]}
+    assert not retention.plan(runs, retention.Keep(days=9), now=now)
+
+
+def test_a_clock_that_was_set_forward_makes_no_run_older_than_it_is(runs: Path) -> None:
+    before, noted = names(runs), runs / names(runs)[4] / record.LOCK
+    lock = files.open_lock(noted)
+    calendars.note(lock)
+    os.close(lock)
+    first = time.time() - (FIRST + timedelta(days=4)).timestamp()  # as if the last run had begun just now
+    noted.write_text(json.dumps({**json.loads(noted.read_text()), "time": time.time() - first}))
+    assert [removal.folder.name for removal in retention.plan(runs, retention.Keep(days=2.5))] == before[:2]
+    noted.write_text(json.dumps({**json.loads(noted.read_text()), "boot": "another"}))
+    assert calendars.read_all(runs) == [pytest.approx(time.time(), abs=5)]
+    noted.write_text("[")
+    assert len(calendars.read_all(runs)) == 1
 
 
 def test_a_size_takes_ir_before_runs(runs: Path) -> None:

@@ -15,9 +15,10 @@ from tests.unit.runs.foreign import edit
 
 
 def test_a_run_in_progress_is_not_removed(run: Record) -> None:
-    newer = run.folder.with_name("29990101T000000Z-toys")
+    newer = run.folder.with_name("20020101T000000Z-toys")
     shutil.copytree(run.folder, newer, symlinks=True)
-    edit(newer / "report.json", run=newer.name, started="2999-01-01T00:00:00+00:00")
+    edit(run.folder / "report.json", started="2001-01-01T00:00:00+00:00")
+    edit(newer / "report.json", run=newer.name, started="2002-01-01T00:00:00+00:00")
     (removal,) = retention.plan(run.folder.parent, Keep(runs=1))
     lock = files.open_lock(run.folder / record.LOCK)
     fcntl.flock(lock, fcntl.LOCK_EX)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,9 @@ from lowering.store.mirror_eviction import There
 from tests import toys
 
 URL = "memory://night"
+
+
+YEAR = 365 * DAY
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +147,22 @@ def test_what_a_machine_uses_is_put_anew_once_a_day(tmp_path: Path, there: fsspe
     older(there, DAY / 2)
     assert cache(run(machine(tmp_path / "three"), "fifth")) == ["hit"] * 3
     assert set(evict(one, idle=3600.0).entries) == keys(first), "less than a day is not worth it"
+
+
+def test_ages_at_the_url_are_measured_by_its_own_clock(
+    tmp_path: Path, there: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = machine(tmp_path / "one")
+    first, now = run(one, "first"), time.time()
+    for skew in (-YEAR, YEAR):
+        monkeypatch.setattr(time, "time", lambda skew=skew: now + skew)
+        assert evict(one, idle=3600.0).entries == (), "this machine's clock is a year off"
+    older(there, 7200.0)
+    assert cache(run(machine(tmp_path / "two"), "second")) == ["hit"] * 3, "and it is put there again"
+    assert evict(one, idle=3600.0).entries == ()
+    older(there, 7200.0)
+    assert set(evict(one, idle=3600.0).entries) == keys(first)
+    assert not there.find("/night/store/.clock*") and not [name for name in there.store if ".clock" in name]
 
 
 def test_weights_at_the_url_go_when_nothing_needs_them(tmp_path: Path, there: fsspec.AbstractFileSystem) -> None:

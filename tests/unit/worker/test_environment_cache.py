@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,8 +70,25 @@ def test_one_that_is_being_installed_stays(root: Path, capsys: pytest.CaptureFix
     with (root / "folder3.lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert main(["environments", "--remove", "old"]) == 1
-    assert "folder3 is being installed, and stays" in capsys.readouterr().out
+    assert "folder3 is being installed or used, and stays" in capsys.readouterr().out
     assert "folder3" in list_folders(root)
+
+
+def test_one_in_use_stays_whatever_the_clock_says(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hold = f"environment_cache.hold(Path({str(root / 'folder2')!r})); print('held', flush=True); input()"
+    script = f"from pathlib import Path; from lowering import environment_cache; {hold}"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None and job.stdout.readline() == "held\n"
+        os.utime(root / "folder2" / MARK, (time.time() - 365 * DAYS,) * 2)
+        os.utime(root / "folder3" / MARK, (time.time() + 365 * DAYS,) * 2)
+        assert main(["environments", "--remove", "mid"]) == 1
+        assert "folder2 is being installed or used, and stays" in capsys.readouterr().out
+        assert main(["environments", "--max-bytes", "0"]) == 0
+        assert list_folders(root) == ["folder0", "folder2", "folder3"]
+        assert (root / "folder3" / MARK).stat().st_mtime <= time.time(), "it is idle from now on"
+        job.communicate("\n")
+    assert main(["environments", "--max-bytes", "0"]) == 0
+    assert list_folders(root) == ["folder0", "folder3"]
 
 
 def test_an_installation_removes_what_is_beyond_the_bound(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
