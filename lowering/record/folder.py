@@ -40,7 +40,7 @@ class Limits:
 
     stage_seconds: float = 900.0
     memory_bytes: int | None = None
-    exit_seconds: float = 5.0
+    exit_seconds: float = 30.0
     start_seconds: float = 300.0
     deadline: float | None = None
     compress_bytes: int | None = text_files.LARGE

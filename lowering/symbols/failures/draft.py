@@ -1,11 +1,14 @@
 """Draft export, which lists all shape problems of a model at once. It runs the model on real data, so it gets a separate process.
 
-    python -m lowering.symbols.failures.draft MODEL.json OUT.json
+    python -m lowering.symbols.failures.draft MODEL.json OUT.json SECONDS
 """
 
 from __future__ import annotations
 
 import json
+import math
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,32 +23,47 @@ from lowering.plain import from_plain, to_plain
 from lowering.symbols.schema import Drafted, Line, SymbolRecord
 from lowering.symbols.tracing.frames import convert_spot, is_model_code
 
+_STUCK = 600.0  # seconds after which a draft that waits for something is given up: far more than its CPU time, and less than a stage has
 _KINDS = {"DATA_DEPENDENT_ERROR": "data_dependent", "GUARD_ADDED": "guard"}
 
 
 def add_draft(record: SymbolRecord, model: Model, seconds: float = 120.0) -> SymbolRecord:
-    """Add the findings of a draft export of `model` to `record`, or the reason for its failure. seconds: time limit."""
+    """Add the findings of a draft export of `model` to `record`, or the reason for its failure. seconds: limit of CPU time."""
     return replace(record, draft=run_draft(model, seconds))
 
 
 def run_draft(model: Model, seconds: float = 120.0) -> tuple[Drafted, ...]:
-    """List the problems that a draft export finds. Errors of the model never raise."""
+    """List the problems that a draft export finds. Errors of the model never raise.
+
+    seconds: limit of CPU time, which other processes do not use up.
+    """
     with tempfile.TemporaryDirectory(prefix="draft-") as name:
         spec, out = Path(name) / "model.json", Path(name) / "out.json"
         files.write(spec, to_plain(model))
-        command = [sys.executable, "-m", "lowering.symbols.failures.draft", str(spec), str(out)]
+        command = [sys.executable, "-m", "lowering.symbols.failures.draft", str(spec), str(out), str(seconds)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_STUCK, check=False)
         except subprocess.TimeoutExpired:
-            return (Drafted("failed", f"the draft export took longer than {seconds:g} s"),)
+            return (Drafted("failed", f"the draft export did not end in {_STUCK:g} s"),)
+        if done.returncode == -signal.SIGXCPU:
+            return (Drafted("failed", f"the draft export took more than {seconds:g} s of CPU"),)
         if done.returncode or not out.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             return (Drafted("failed", f"the draft export ended with code {done.returncode}: {last}"),)
         return tuple(from_plain(Drafted, found) for found in files.read(out))
 
 
+def _limit_time(seconds: float) -> None:
+    """Let the kernel end this process when it has used so many seconds of CPU."""
+    most = math.ceil(seconds)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most + 5))
+
+
 def _list_findings(model: Model) -> Iterator[Drafted]:
     import torch
+
+    torch.set_num_threads(1)  # threads that wait for others use CPU time too
 
     from lowering.eager import inputs
     from lowering.eager.arguments import assemble
@@ -83,5 +101,6 @@ def _find_line(stack: Any, names: Mapping[int, str]) -> Line | None:
 
 
 if __name__ == "__main__":
-    source, target = map(Path, sys.argv[1:])
+    source, target = map(Path, sys.argv[1:3])
+    _limit_time(float(sys.argv[3]))
     files.write(target, [to_plain(found) for found in _list_findings(from_plain(Model, files.read(source)))])

@@ -95,6 +95,12 @@ class Deciding(torch.nn.Module):
         return n * 2 if count > 3 else n  # line: deciding
 
 
+def spin() -> torch.nn.Module:
+    """Never return, using the CPU."""
+    while True:
+        pass
+
+
 @dataclass(frozen=True)
 class Captured:
     record: SymbolRecord

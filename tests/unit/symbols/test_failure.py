@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -95,6 +97,12 @@ def test_draft_export_lists_a_problem_on_data_with_its_line() -> None:
     found = run_draft(model(models.Deciding, n=[]))
     assert [one.kind for one in found] == ["data_dependent"]
     assert found[0].line is not None and found[0].line.line == line("deciding")
+
+
+def test_a_draft_export_ends_by_its_cpu_time() -> None:
+    spinning = replace(model(models.Plain, x=[2]), factory={"_target_": "tests.unit.models.symbol_models.spin"})
+    (found,) = run_draft(spinning, seconds=6.0)
+    assert (found.kind, found.text) == ("failed", "the draft export took more than 6 s of CPU")
 
 
 def test_a_failed_draft_export_is_reported() -> None:
