@@ -203,12 +203,20 @@ def _find_class(name: str, key: str, like: str) -> Any:
 def _report_unknown_keys(config_class: Any, model_class: Any, given: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each unknown key: a config would store it as an attribute that nothing reads."""
     known = list_known_keys(config_class)
-    read = known | _list_read_keys(model_class)
+    if (code := _list_read_keys(model_class)) is None:
+        return []
+    read = known | code
     unknown = [key for key in given if key not in read and not key.endswith("_token_id")]  # generate() reads these
     return [Problem(f"kwargs.{key}", f"{config_class.__name__} has no such key", suggest(key, known)) for key in unknown]
 
 
-def _list_read_keys(model_class: Any) -> set[str]:
-    """Return the keys that the code of a model reads of its config although the config class does not declare them (`head_dim`)."""
-    source = inspect.getsource(inspect.getmodule(model_class))  # type: ignore[arg-type]
+def _list_read_keys(model_class: Any) -> set[str] | None:
+    """Return the keys that the code of a model reads of its config although the config class does not declare them (`head_dim`).
+
+    None if the file of the code is gone.
+    """
+    try:
+        source = inspect.getsource(inspect.getmodule(model_class))  # type: ignore[arg-type]
+    except OSError:
+        return None
     return set(re.findall(r"""getattr\(\s*(?:self\.)?config,\s*["'](\w+)["']""", source))

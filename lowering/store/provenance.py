@@ -24,9 +24,11 @@ from lowering.tracking import INSTALLED
 OWN = Path(__file__).resolve().parents[1]
 MOST_FILES = 1000  # of a folder that a model names
 UNTRACKED = "untracked"  # in place of a digest
+MISSING = "missing"  # in place of the digest of a file that was found, and is gone
 IMPORTS = "imports"  # kind of facts that processes remember
 DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that may affect its behaviour
 _loaded: dict[Path, str] = {}  # digests of the files of modules that were loaded when `freeze_loaded` was called
+_imported: dict[tuple[Path, str], tuple[str, ...]] = {}  # by file and package, what it imported when it was last read
 stamps = Stamps()  # of the own files and folders that were looked at: while they are the same, so is what follows from them
 _frozen: dict[str, object] = {}  # by name, the specs of those modules: a reloaded module has a different spec
 
@@ -47,7 +49,9 @@ def freeze_loaded() -> None:
             continue  # some modules of torch claim files that do not exist
         _frozen[name] = spec
         path = Path(file).resolve()
-        if _is_own(path) and path.is_file():
+        if not _is_own(path):
+            continue
+        with suppress(OSError):  # it is gone already
             digest = _compute_digest(path.read_bytes())
             if _loaded.setdefault(path, digest) != digest:  # it was loaded again
                 _loaded[path] = digest
@@ -57,7 +61,8 @@ def freeze_loaded() -> None:
 def digest_sources(*names: str) -> dict[str, str]:
     """Return the digest of every own file that the modules `names` import, directly or not, by path.
 
-    Excludes installed packages (see `list_versions`).
+    Excludes installed packages (see `list_versions`). A file that moves or vanishes while a run is on is that of the loaded module, or
+    MISSING if there is none.
     """
     return _find_provenance(names, stamps.count_changes())[0]
 
@@ -70,7 +75,7 @@ def list_versions(*names: str) -> dict[str, str]:
 @lru_cache(maxsize=256)
 def _find_provenance(names: tuple[str, ...], generation: int) -> tuple[dict[str, str], dict[str, str]]:
     files, outside = _follow_imports(names, generation)
-    digests = {_shorten_path(file): _loaded.get(file) or _compute_file_digest(file, *_read_stamp(file)) for file in sorted(files)}
+    digests = {_shorten_path(file): _loaded.get(file) or _digest_source(file) for file in sorted(files)}
     return digests, distributions.read_versions(outside)
 
 
@@ -136,7 +141,7 @@ def _follow_imports(names: Iterable[str], generation: int) -> tuple[set[Path], s
         for file in found - files:
             files.add(file)
             files |= _list_data_files(file.parent)
-            for wanted in _list_imports(file, _find_package(file, name), *_read_stamp(file)):
+            for wanted in _find_imports(file, _find_package(file, name)):
                 if wanted not in seen:
                     seen.add(wanted)
                     waiting.append(wanted)
@@ -154,11 +159,11 @@ def _resolve(name: str, _generation: int) -> frozenset[Path]:
         for folder in folders:
             if _is_own(folder):
                 stamps.read(folder)
-        files = [file for place in places for file in (place / "__init__.py", place.with_name(place.name + ".py")) if file.is_file()]
-        if not files and not any(place.is_dir() for place in places):
+        files = [file for place in places for file in (place / "__init__.py", place.with_name(place.name + ".py")) if _exists(file)]
+        folders = [place for place in places if place.is_dir() or place / "__init__.py" in _loaded]
+        if not files and not folders:
             break
         found.update(file for file in files[:1] if _is_own(file))
-        folders = [place for place in places if place.is_dir()]
     return frozenset(found)
 
 
@@ -178,6 +183,17 @@ def _locate_top_level(top: str) -> list[Path]:
 
 def _is_own(file: Path) -> bool:
     return file.is_relative_to(OWN) or not any(file.is_relative_to(folder) for folder in INSTALLED)
+
+
+def _exists(file: Path) -> bool:
+    return file.is_file() or file in _loaded
+
+
+def _find_imports(file: Path, package: str) -> tuple[str, ...]:
+    """Return the dotted names that `file` imports; of a file that is gone, those of when it was last read."""
+    with suppress(OSError):
+        _imported[file, package] = _list_imports(file, package, *_read_stamp(file))
+    return _imported.get((file, package), ())
 
 
 @cache
@@ -217,7 +233,9 @@ def _find_package(file: Path, name: str) -> str:
 def _list_data_files(folder: Path) -> frozenset[Path]:
     if not folder.is_relative_to(OWN):
         return frozenset()
-    return frozenset(file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES)
+    with suppress(OSError):
+        return frozenset(file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES)
+    return frozenset()
 
 
 def _shorten_path(file: Path) -> str:
@@ -234,6 +252,12 @@ def _read_stamp(file: Path) -> tuple[int, int]:
 def _compute_file_digest(file: Path, _modified: int, _size: int) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _digest_source(file: Path) -> str:
+    with suppress(OSError):
+        return _compute_file_digest(file, *_read_stamp(file))
+    return MISSING
 
 
 def _compute_digest(content: bytes) -> str:

@@ -161,7 +161,7 @@ def _list_births(record: SymbolRecord) -> Iterator[tuple[Line, str]]:
 
 def _annotate_file(file: str, born: dict[int, list[str]]) -> str:
     path = find(file)
-    source = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
+    source = files.read_text(path).splitlines() if path else []
     around = {near for line in born for near in range(line - CONTEXT, line + CONTEXT + 1)}
     shown = sorted(line for line in around | born.keys() if line in born or 1 <= line <= len(source))
     out, last = [f"{file}:"], 0
