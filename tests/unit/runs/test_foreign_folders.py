@@ -64,9 +64,10 @@ def test_prune_deletes_nothing_behind_a_link(run: Record, tmp_path: Path) -> Non
     (target / "01-x.mlir").write_text("mine")
     (target / "model.pt").write_text("mine")
     (run.folder / "jobs/x").symlink_to(target)
-    newer = run.folder.with_name("29990101T000000Z-toys")
+    newer = run.folder.with_name("20020101T000000Z-toys")
     shutil.copytree(run.folder, newer, symlinks=True)
-    edit(newer / "report.json", run=newer.name, started="2999-01-01T00:00:00+00:00")
+    edit(run.folder / "report.json", started="2001-01-01T00:00:00+00:00")
+    edit(newer / "report.json", run=newer.name, started="2002-01-01T00:00:00+00:00")
     for keep in (Keep(ir_runs=0, bytes=0), Keep(runs=1)):
         retention.apply(retention.plan(run.folder.parent, keep))
     assert sorted(path.name for path in target.iterdir()) == ["01-x.mlir", "model.pt"]
