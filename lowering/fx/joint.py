@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch._functorch._aot_autograd.descriptors import GradAOTOutput, InputMutationAOTOutput, PlainAOTInput, PlainAOTOutput, TangentAOTInput
@@ -15,11 +17,13 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, Output
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.graph import CodeGen
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 
 from lowering.eager.pytrees import name_leaves
 from lowering.errors import Problem, StageFailed
 from lowering.fx import cleanup
 from lowering.fx.rewriting import effects
+from lowering.fx.tracing import autograd_definitions
 from lowering.ir import source_lines
 from lowering.ops.sequences import recurrent, recurrent_gradients
 
@@ -47,6 +51,8 @@ def differentiate(captured: ExportedProgram, loss: str, table: Table) -> Exporte
     try:
         with ExitStack() as stack:
             stack.enter_context(_trace_plain_attention(values))
+            stack.enter_context(autograd_definitions.replace_gradients_of_sizes())
+            stack.enter_context(_align_branches())
             traced = aot_export_joint_with_descriptors(stack, captured.graph_module, values, decompositions=dict(table)).graph_module
     except Exception as error:  # ops without a gradient raise many kinds
         raise StageFailed(Problem("AOTAutograd", f"{type(error).__name__}: {error}")) from error
@@ -121,6 +127,25 @@ def _trace_plain_attention(values: tuple[Any, ...]) -> Iterator[None]:
     mode = next(value.fake_mode for value in values if isinstance(value, torch._subclasses.FakeTensor))
     with tracing(TracingContext(mode)), sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+def _align_branches() -> AbstractContextManager[Any]:
+    """Return a context in which the gradients of both branches of a `cond` have the same strides, which torch asserts.
+
+    A branch that does not read a weight gives plain zeros, and one that sums it an expanded number.
+    """
+    module = importlib.import_module("torch._higher_order_ops.cond")  # an attribute of this name is the function
+
+    def create(function: Callable[..., Any], args: tuple[Any, ...], original: Callable[..., Any] = module.create_bw_fn) -> Any:
+        differentiate = original(function, args)
+
+        def run(*given: Any) -> Any:
+            return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.clone(memory_format=torch.contiguous_format),
+                                        differentiate(*given))
+
+        return run
+
+    return mock.patch.object(module, "create_bw_fn", create)
 
 
 def _detach_all_but(captured: ExportedProgram, loss: str) -> None:

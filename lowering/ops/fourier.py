@@ -48,7 +48,7 @@ def complex_to_real(tensor: Tensor, dim: Sequence[int], normalization: int, last
 
 
 def _split_parts(tensor: Tensor) -> Parts:
-    pairs = torch.view_as_real(tensor)
+    pairs = torch.view_as_real(tensor.resolve_conj())
     return pairs.select(-1, 0), pairs.select(-1, 1)
 
 

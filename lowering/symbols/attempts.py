@@ -160,7 +160,7 @@ def _run_export(
         try:
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             skipping: AbstractContextManager[list[str]] = nullcontext([])
-            if above and model.mode == "inference":
+            if above:
                 skipping = tracing_costs.skip_gradients_of_bodies()
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.limit_time(options.seconds, sys._getframe()), marking as made.calls, _set_oblivious(attempt),

@@ -23,3 +23,19 @@ def replace_definitions() -> AbstractContextManager[None]:
     """Return a context in which autograd differentiates the decompositions of `lowering.ops`."""
     defined = [op for op in TABLE if DispatchKey.Autograd in op.py_kernels and op not in _KEPT]
     return replace_gradients({op: TABLE[op].decomposition for op in (*defined, *_FURTHER)})
+
+
+def replace_gradients_of_sizes() -> AbstractContextManager[None]:
+    """Return a context in which no gradient makes a size a number, or takes a decision by one; for joint graphs.
+
+    torch pads or cuts the gradients of Fourier transforms of real numbers to half of the dim, and makes zeros of the traced sizes for sgn.
+    """
+    halved = {op: TABLE[op].decomposition for op in (aten._fft_r2c.default, aten._fft_c2r.default)}
+    return replace_gradients({**halved, aten.sgn.default: _sgn})
+
+
+def _sgn(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.dtype.is_complex:
+        return tensor.sign()
+    length = tensor.abs()
+    return torch.where(length == 0, 0, tensor / torch.where(length == 0, 1, length))

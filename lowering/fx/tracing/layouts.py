@@ -17,7 +17,7 @@ from torch import _meta_registrations, _prims_common, _refs
 from torch._subclasses import fake_impls
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.sym_node import SymNode
-from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_or
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, statically_known_true, sym_or
 from torch.fx.passes import shape_prop
 
 # These ask about sizes only to choose strides, or whether a result is a view.
@@ -45,7 +45,9 @@ def compute_unguarded() -> Iterator[None]:
                  (_refs, "_reshape_view_helper"): _view}
     expansion = torch.ops.prims.broadcast_in_dim.default
     replaced[expansion, "prim_meta_impl"] = _expand(expansion.prim_meta_impl)
+    table = fake_impls.op_implementations_dict
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(table, {torch.ops.aten.copy.default: _write(table[torch.ops.aten.copy.default])}))
         for (owner, name), function in replaced.items():
             stack.enter_context(mock.patch.object(owner, name, function))
         yield
@@ -53,11 +55,31 @@ def compute_unguarded() -> Iterator[None]:
 
 def _suppress_guards(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(*args: Any, **kwargs: Any) -> Any:
-        env = next((arg.fake_mode.shape_env for arg in args if isinstance(arg, FakeTensor)), None)
+        env = next(filter(None, map(_find_env, args)), None)
         if env is None:
             return function(*args, **kwargs)
         with env.suppress_guards():
             return function(*args, **kwargs)
+
+    return compute
+
+
+def _find_env(arg: Any) -> ShapeEnv | None:
+    if isinstance(arg, FakeTensor):
+        return arg.fake_mode.shape_env
+    if not isinstance(arg, torch.Tensor):
+        return None
+    return next((size.node.shape_env for size in arg.shape if isinstance(size, torch.SymInt)), None)  # inside of a kernel: a meta tensor
+
+
+def _write(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    """Return aten::copy of fake tensors, which asks whether the written tensor has gaps, as each second column of another one does."""
+    unguarded = _suppress_guards(implementation)
+
+    def compute(mode: Any, op: Any, tensor: torch.Tensor, source: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        shape = tensor.shape[tensor.dim() - source.dim():]
+        is_known = source.dim() <= tensor.dim() and all(_find_common(pair) is not None for pair in zip(shape, source.shape, strict=True))
+        return (unguarded if is_known else implementation)(mode, op, tensor, source, *rest, **named)
 
     return compute
 

@@ -161,6 +161,16 @@ def test_a_part_of_a_dim_may_have_one_element(tokens: int) -> None:
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.parametrize("name", ["Spectral", "Written", "Scanned"])
+def test_gradients_ask_nothing_of_a_dim(name: str) -> None:
+    declared = replace(model(name), symbols={"batch": Symbol(1, 64)})
+    program = exported(declared)
+    assert program.signature is not None and program.signature.guards == ()
+    for batch in (1, 2, 9):
+        for label, (got, want) in compared(program, declared, batch).items():
+            torch.testing.assert_close(got, want, msg=lambda text, label=label: f"{label}: {text}")
+
+
 def test_gradients_of_gradients_are_refused() -> None:
     with pytest.raises(Unsupported, match=r"models.Penalized.mode: forward takes gradients"):
         exported(model("Penalized"))

@@ -28,6 +28,7 @@ class Called(torch.nn.Module):
     lambda x: functional.conv1d(x, torch.ones(2, 4, 3)).clone() + 1,
     lambda x: torch.where(x[:, :, 2:] > x[:, :, :-2], x[:, :, 1:-1], 0.0),
     lambda x: (x[:, :, 2:] + 1).reshape(-1, 2, x.shape[2] - 2),
+    lambda x: torch.ops.aten.copy.default(x[:, :, 1::2], x[0, :, :1]),
     lambda x: x[:, :1, 2:].expand(-1, 3, -1) + torch.ones(1).expand(x.shape[2] - 2),
 ])  # fmt: skip
 def test_a_part_of_a_dim_may_have_one_element(function: Function) -> None:
@@ -41,7 +42,8 @@ def test_a_part_of_a_dim_may_have_one_element(function: Function) -> None:
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     dims = {"x": {0: Dim("b", min=2, max=64), 2: Dim("t", min=3, max=64)}}
-    for function in (lambda x: x + torch.ones(3, 1), lambda x: x[:, :, 2:] + x[:, :, 1:], lambda x: x.reshape(-1, 3)):
+    for function in (lambda x: x + torch.ones(3, 1), lambda x: x[:, :, 2:] + x[:, :, 1:], lambda x: x.reshape(-1, 3),
+                     lambda x: torch.ops.aten.copy.default(x[:, :, 2:], x[:, :, 1:])):  # fmt: skip
         with layouts.compute_unguarded(), pytest.raises((RuntimeError, ValueError)):
             torch.export.export(Called(function), (torch.randn(5, 4, 7),), dynamic_shapes=dims)
 

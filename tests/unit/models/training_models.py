@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch._higher_order_ops.scan import scan
 from torch.utils.checkpoint import checkpoint
 
 
@@ -132,6 +133,48 @@ class Shifted(nn.Module):
         hidden = self.window(self.table(tokens).mT).mT
         loss = nn.functional.cross_entropy(self.head(hidden)[:, :-1].reshape(-1, 5), tokens[:, 2:].reshape(-1))
         return loss + (hidden[:, 1:] - hidden[:, :-1]).abs().mean()
+
+
+class Spectral(nn.Module):
+    """(batch, 4) -> its loss alone, by Fourier transforms of real numbers along the batch and signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.layer(x)
+        spectrum = torch.fft.rfft(hidden, dim=0)
+        back = torch.fft.irfft(spectrum * spectrum.sgn(), n=x.shape[0], dim=0) * hidden.sgn()
+        return back.square().sum() + torch.fft.rfft2(hidden).abs().sum() + torch.fft.hfft(spectrum, n=x.shape[0], dim=0).sum()
+
+
+class Written(nn.Module):
+    """(batch, 4) -> its loss alone, from rows that are written one by one and two by two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.layer(x)
+        hidden[1::2] = torch.tanh(hidden[:1])
+        hidden[::2, 1:3] = self.layer(x[::2])[:, :2]
+        padded = nn.functional.pad(hidden.mT, (2, 1))[:, 1:]
+        return padded.square().sum()
+
+
+class Scanned(nn.Module):
+    """(batch, 4) -> its loss alone, by a recurrence over the batch, and branches of which one alone reads a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.other, self.start = nn.Linear(4, 4), nn.Linear(4, 4), nn.Parameter(torch.ones(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        last, rows = scan(lambda state, row: (torch.tanh(self.layer(state) + row), state * row), self.start, x)
+        chosen = torch.cond(x.sum() > 0, lambda value: self.other(value), lambda value: value * self.layer.weight.sum(), (rows,))
+        return chosen.square().sum() + last.sum()
 
 
 class Averaged(nn.Module):
