@@ -31,17 +31,25 @@ _loaded: dict[Path, str] = {}  # digests of the files of modules that were loade
 _imported: dict[tuple[Path, str], tuple[str, ...]] = {}  # by file and package, what it imported when it was last read
 stamps = Stamps()  # of the own files and folders that were looked at: while they are the same, so is what follows from them
 _frozen: dict[str, object] = {}  # by name, the specs of those modules: a reloaded module has a different spec
+_inherited: tuple[int, int, str] | None = None  # process that froze modules to be inherited, their number, and the one loaded last
 
 
-def freeze_all() -> None:
-    """Record the source of every stage and every loaded module, for all processes that are forked from this one."""
+def freeze_for_forks(*names: str) -> None:
+    """Record the source of every loaded module, and of all that `names` import, for all processes that are forked from this one."""
+    global _inherited
     freeze_loaded()
-    stages = [f"{OWN.name}.stages.{file.stem}" for file in (OWN / "stages").glob("*.py")]
-    _find_provenance(tuple(stages), stamps.count_changes())  # cached, so that forked processes need not read it again
+    digest_sources(*names)  # cached, so that forked processes need not find it again
+    _inherited = os.getpid(), *_mark_loaded()
+
+
+def _mark_loaded() -> tuple[int, str]:
+    return len(sys.modules), next(reversed(sys.modules))
 
 
 def freeze_loaded() -> None:
     """Record the source of every loaded module. Later edits change neither the loaded code nor the keys of its results."""
+    if _inherited is not None and _inherited[0] != os.getpid() and _inherited[1:] == _mark_loaded():
+        return  # forked from the process that did it, and nothing was loaded since: a look at every module would copy its memory
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         spec = getattr(module, "__spec__", None) or module
@@ -64,17 +72,35 @@ def digest_sources(*names: str) -> dict[str, str]:
     Excludes installed packages (see `list_versions`). A file that moves or vanishes while a run is on is that of the loaded module, or
     MISSING if there is none.
     """
-    return _find_provenance(names, stamps.count_changes())[0]
+    return dict(sorted(_merge(found for found, _ in _find_all(names)).items()))
 
 
 def list_versions(*names: str) -> dict[str, str]:
     """Return the version of Python and of every installed package that the modules `names` import, directly or not."""
-    return _find_provenance(names, stamps.count_changes())[1]
+    return _merge(versions for _, versions in _find_all(names)) or distributions.read_versions(())
+
+
+def _find_all(names: Iterable[str]) -> list[tuple[dict[str, str], dict[str, str]]]:
+    generation = stamps.count_changes()
+    return [_find_provenance(module, generation) for module in dict.fromkeys(_find_module(name, generation) for name in names)]
+
+
+def _merge(parts: Iterable[dict[str, str]]) -> dict[str, str]:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _find_module(name: str, generation: int) -> str:
+    """Return the module or package that the object at the dotted `name` comes from, by its files."""
+    files = _resolve(name, generation)
+    while "." in name and _resolve(above := name.rpartition(".")[0], generation) == files:
+        name = above
+    return name
 
 
 @lru_cache(maxsize=256)
-def _find_provenance(names: tuple[str, ...], generation: int) -> tuple[dict[str, str], dict[str, str]]:
-    files, outside = _follow_imports(names, generation)
+def _find_provenance(name: str, generation: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the digests of the own files, and the versions of the packages, that the module `name` imports, directly or not."""
+    files, outside = _follow_imports(name, generation)
     digests = {_shorten_path(file): _loaded.get(file) or _digest_source(file) for file in sorted(files)}
     return digests, distributions.read_versions(outside)
 
@@ -127,11 +153,11 @@ def describe_devices(environment: Mapping[str, str]) -> dict[str, Any]:
     return {"gpus": sorted(models)}
 
 
-def _follow_imports(names: Iterable[str], generation: int) -> tuple[set[Path], set[str]]:
-    """Return the own files, and the top-level names of all other modules, that importing `names` may reach."""
+def _follow_imports(start: str, generation: int) -> tuple[set[Path], set[str]]:
+    """Return the own files, and the top-level names of all other modules, that importing `start` may reach."""
     files: set[Path] = set()
     outside: set[str] = set()
-    waiting = list(names)
+    waiting = [start]
     seen = set(waiting)
     while waiting:
         name = waiting.pop()
@@ -238,6 +264,7 @@ def _list_data_files(folder: Path) -> frozenset[Path]:
     return frozenset()
 
 
+@cache
 def _shorten_path(file: Path) -> str:
     return str(file.relative_to(OWN.parent)) if file.is_relative_to(OWN.parent) else str(file)
 

@@ -21,6 +21,7 @@ from typing import Any
 from lowering import clock, environments
 from lowering.environments import Environment
 from lowering.errors import InfraError, Problem
+from lowering.store import memory
 from lowering.worker import keeper
 from lowering.worker.forkserver import KILL, STACKS, WARM
 
@@ -193,6 +194,7 @@ def keep(minutes: float) -> None:
 
 
 def _start(python: Path | None) -> ForkServer:
+    memory.save()  # it reads the same sources, and need not parse them again
     if python is not None:
         return ForkServer(python)
     control = keeper.connect(_keep, WARM) if _keep else None

@@ -5,6 +5,7 @@ Linux only. The children belong to the server, so it works the same under a cons
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -12,10 +13,12 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,7 @@ KILL, STACKS = b"kill", b"stacks"  # requests of a watcher, on the job's own soc
 
 
 def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
-    """Fork a child for each request until SIGTERM, the other end of `control_fd` closes, or process `parent` is gone.
+    """Fork a child for each request until SIGTERM, the other end of `control_fd` closes, or process `parent` is gone. Then exit.
 
     A request is the JSON {folder, environment} with a socket attached. On that socket the server sends {pid} and obeys KILL and STACKS.
     After the child and all its descendants are dead, it sends {exit} (negative: a signal).
@@ -52,44 +55,65 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
     processes.adopt_orphans()
     load(warm)
     run(socket.socket(fileno=control_fd), parent, child.main)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(0)  # without taking every module of the compilers apart
 
 
 def load(warm: Sequence[str]) -> None:
     """Load the modules `warm` and everything else that all jobs need, for processes that are forked from this one."""
-    for name in warm:
-        try:
-            importlib.import_module(name)
-        except Exception:  # noqa: BLE001 - the job that needs it reports the error with its own place
-            traceback.print_exc()
-    from lowering.store import provenance
+    with _shared():
+        for name in warm:
+            try:
+                importlib.import_module(name)
+            except Exception:  # noqa: BLE001 - the job that needs it reports the error with its own place
+                traceback.print_exc()
+        from lowering.store import memory, provenance
 
-    if "torch.export" in warm:
-        from lowering.symbols.tracing import selftest
+        if "torch.export" in warm:
+            from lowering.symbols.tracing import selftest
 
-        selftest.run_self_test()  # once for all jobs, which then also export with warm caches
-    provenance.freeze_all()
-    gc.collect()
-    gc.freeze()
+            selftest.run_self_test()  # once for all jobs, which then also export with warm caches
+        provenance.freeze_for_forks(*(name for name in warm if name.startswith("lowering.stages.")))
+        memory.save()  # or every job would write it
+
+
+@contextmanager
+def _shared() -> Iterator[None]:
+    """Keep what is loaded inside the block for processes that are forked later.
+
+    The garbage collector does not run: it would look at all modules again and again, and the holes that it leaves are filled by each job
+    in a copy of the page.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was:
+            gc.enable()
 
 
 def load_later(names: Iterable[str]) -> None:
     """Load further modules, or attributes of modules (`module:name`), into a process that is warm, if it has not tried to yet."""
-    missing = [name for name in names if name not in _tried]
-    for name in missing:
-        _tried.add(name)
-        try:
-            module, _, attribute = name.partition(":")
-            loaded = importlib.import_module(module)
-            if attribute:
-                getattr(loaded, attribute)
-        except Exception:  # noqa: BLE001 - as above
-            traceback.print_exc()
-    if missing:
-        from lowering.store import provenance
+    missing = [name for name in dict.fromkeys(names) if name not in _tried]
+    if not missing:
+        return
+    with _shared():
+        for name in missing:
+            _tried.add(name)
+            try:
+                module, _, attribute = name.partition(":")
+                loaded = importlib.import_module(module)
+                if attribute:
+                    getattr(loaded, attribute)
+            except Exception:  # noqa: BLE001 - as above
+                traceback.print_exc()
+        from lowering.store import memory, provenance
 
-        provenance.freeze_loaded()
-        gc.collect()
-        gc.freeze()
+        provenance.freeze_for_forks(*(name for name in missing if name.startswith("lowering.")))
+        memory.save()
 
 
 def list_needed(folder: Path) -> list[str]:
@@ -189,6 +213,8 @@ class _Server:
                 end.close()
             os.close(self.wake)
             os.close(self.wake_end)
+            for finalizer in list(getattr(weakref.finalize, "_registry", ())):
+                finalizer.atexit = False  # of an object of the server
             self.body(Path(request["folder"]), request["environment"])
         except BaseException:  # noqa: BLE001 - must not return into the server's loop
             traceback.print_exc()

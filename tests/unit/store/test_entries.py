@@ -194,6 +194,36 @@ print(cache(run(job, Path("second"), Path("store"))))
         assert f"'script': '{expected}'" in done.stdout.splitlines()[1]
 
 
+def test_a_forked_process_describes_the_code_that_was_loaded_before_and_after_the_fork(tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        (tmp_path / f"{name}.py").write_text(f"import json  # {name}\n")
+    script = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, os.getcwd())
+import first
+from lowering.store import provenance
+provenance.freeze_for_forks("first", "third.Class")
+before = provenance.digest_sources("first", "second", "third.Class")
+Path("first.py").write_text("edited")
+if not (child := os.fork()):
+    provenance.freeze_loaded()
+    import second
+    provenance.freeze_loaded()
+    for name in ("second", "third"):
+        Path(f"{name}.py").write_text("edited")
+    provenance.stamps.look()  # as it does every few seconds
+    after = provenance.digest_sources("third.Class", "second", "first")
+    print([Path(name).stem for name in after if after[name] != before[name]], len(after), flush=True)
+    print(sorted(provenance.list_versions("first")), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['third'] 3", "['machine', 'python']"], "code that is not loaded yet is read again"
+
+
 def test_eviction_removes_what_was_used_longest_ago_and_keeps_what_is_named(store: Path) -> None:
     found = [entry for entry, _ in Store(store).entries()]
     kept = found[0].key

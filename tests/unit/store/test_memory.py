@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lowering.store import memory, provenance
+from lowering.worker import client
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +54,11 @@ def test_imports_follow_the_content_of_a_file(tmp_path: Path, monkeypatch: pytes
     memory.save()
     file.write_text("import abcd\n")  # of the same size
     assert provenance._list_imports(file, "", 2, 1) == ("abcd",)
+
+
+def test_a_fork_server_finds_the_facts_of_the_process_that_starts_it(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[bool] = []
+    monkeypatch.setattr(client, "ForkServer", lambda python: found.append((forgetful / "known-kind.json").is_file()))
+    memory.remember("kind", "key", "fact")
+    client._start(Path("/usr/bin/python3"))
+    assert found == [True]

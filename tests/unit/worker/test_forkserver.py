@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from lowering import files
-from lowering.record.folder import JOB
-from lowering.worker import forkserver
+from lowering.record.folder import JOB, prepare
+from lowering.record.result import JobResult
+from lowering.worker import client, forkserver
+from tests import toys
+from tests.waiting import wait_for
 
 
 def test_what_some_factories_need_is_loaded_for_their_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +60,23 @@ def test_an_attribute_of_a_module_is_loaded_once(monkeypatch: pytest.MonkeyPatch
 def test_no_job_needs_transformers_before_one_of_its_models_comes() -> None:
     assert not any(name.startswith("transformers") for name in forkserver.WARM)
     assert "transformers.modeling_utils" in forkserver.LATER["huggingface"]
+
+
+def test_what_the_server_is_to_do_at_its_exit_is_not_done_by_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loaded_once.py").write_text(
+        "import os, weakref\n"
+        "class Library: pass\n"
+        "library = Library()\n"
+        f"weakref.finalize(library, lambda: open({str(tmp_path / 'ended')!r}, 'a').write(f'{{os.getpid()}} '))\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(client, "WARM", ("loaded_once",))
+    server = client.ForkServer()
+    try:
+        prepare(toys.job(), tmp_path / "job")
+        child = server.fork(tmp_path / "job", {}, 60.0)
+        assert wait_for(lambda: child.wait(1.0) is not None)
+        child.close()
+        assert JobResult.load(tmp_path / "job") is not None and not (tmp_path / "ended").exists()
+    finally:
+        server.close()
+    assert (tmp_path / "ended").read_text().split() == [str(server._process.pid)]
