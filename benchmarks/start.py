@@ -4,8 +4,8 @@
 
 `list` and `validate` read configurations. `cold` is the first run of a user on a machine: no server, no database, no store. `changed`
 lowers a trivial model that has changed (another seed) and `hit` repeats it; both find the server of an earlier run, if the version keeps
-one. --against names another checkout, such as a worktree of an older commit: its commands alternate with this one's, so that both see the
-same machine. CPU is that of the command and its children, without a server that stays.
+one. --against names another checkout, such as a worktree of an older commit, whose command is that of its pyproject.toml: its commands
+alternate with this one's, so that both see the same machine. CPU is that of the command and its children, without a server that stays.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -43,6 +44,7 @@ class Checkout:
 
     def __init__(self, name: str, root: Path, home: Path, settings: Sequence[str]):
         self.name, self.root, self.settings = name, root, settings
+        self.command = (sys.executable, "-c", find_command(root))
         self.seed = 0
         self.move(home)
 
@@ -57,8 +59,7 @@ class Checkout:
     def run(self, *words: str) -> tuple[float, float]:
         """Run a command, and return its wall and CPU seconds."""
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "flows", *words], cwd=self.root, env=self.environment, capture_output=True, text=True,
-                              check=False)  # fmt: skip
+        done = subprocess.run([*self.command, *words], cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
         seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             raise SystemExit(f"{self.name}: shapeline {' '.join(words)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
@@ -80,8 +81,24 @@ class Checkout:
     def leave(self) -> None:
         """Stop what stays, if the version knows how to."""
         with suppress(subprocess.SubprocessError, OSError):
-            subprocess.run([sys.executable, "-m", "flows", "server", "stop", "--force"], cwd=self.root, env=self.environment,
-                           capture_output=True, timeout=60, check=False)  # fmt: skip
+            subprocess.run([*self.command, "server", "stop", "--force"], cwd=self.root, env=self.environment, capture_output=True,
+                           timeout=60, check=False)  # fmt: skip
+
+
+def find_command(root: Path) -> str:
+    """Return the code that is the command `shapeline` of a checkout, as its pyproject.toml names it. Exits if the folder is none."""
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        module, _, function = project["scripts"]["shapeline"].partition(":")
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f"{root} is not a checkout of Shapeline: {error}") from error
+    return f"import sys; from {module} import {function}; sys.exit({function}())"
+
+
+def has_key(root: Path, key: str) -> bool:
+    """Return whether the configuration of a checkout has a top-level key, in the file where the version has it."""
+    found = (root / name for name in ("configs/pipeline.yaml", "pipeline.yaml"))
+    return any(f"\n{key}:" in file.read_text(encoding="utf-8") for file in found if file.is_file())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.start import ROOT, Checkout
+from benchmarks.start import ROOT, Checkout, has_key
 from lowering.record.result import JobResult
 
 
@@ -53,9 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(checkout: Checkout, select: str) -> Row:
     """Run the sweep once."""
     output = checkout.home / "artifacts"
-    has_servers = "\nserver:" in (checkout.root / "configs" / "pipeline.yaml").read_text(encoding="utf-8")  # older versions have but one
     words = ["run", "suite=ranges", "cluster.workers=1", f"output={output}", *(["-k", select] if select else [])]
-    _, cpu_seconds = checkout.run(*words, *(["server=embedded"] if has_servers else []))
+    _, cpu_seconds = checkout.run(*words, *(["server=embedded"] if has_key(checkout.root, "server") else []))
     checkout.leave()
     results = [JobResult.load(folder) for folder in sorted((output / "runs" / "latest" / "jobs").iterdir())]
     found = [result for result in results if result is not None]

@@ -1,9 +1,10 @@
 """What verification costs: CPU of the stage `verify`, job by job, and beside it that of another checkout in the same run.
 
-    python -m benchmarks.verify [--suites NAME,...] [-k WORD] [--against FOLDER] [--planted] [--json FILE]
+    python -m benchmarks.verify [--suites NAME,...] [-k WORDS] [--against FOLDER] [--planted] [--json FILE]
 
 Each job is lowered in a process of its own, without Prefect, the flow and the store. --against: a folder with another commit
-(`git worktree add FOLDER COMMIT`); each job is run by its code right after it was run by this one's. --planted: run `benchmarks.planted` of
+(`git worktree add FOLDER COMMIT`), which may be of before the modules had their present places; each job is run by its code right after it
+was run by this one's, and is `absent` where that does not have it. --planted: run `benchmarks.planted` of
 both at the end, and print both tables.
 """
 
@@ -21,17 +22,21 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
 _JOB = """
-import json, sys, tempfile, warnings
+import importlib.util, json, sys, tempfile, warnings
 from pathlib import Path
 import torch
-from flows.config.plan import plan
-from flows.config import expansion
 from lowering import pipeline
 from lowering.job import Job
 
+places = ("flows.config.plan", "flows.config.expansion"), ("flows.planning", "flows.expansion")
+is_new = importlib.util.find_spec("flows.config").submodule_search_locations is not None
+planning, expansion = map(importlib.import_module, places[0] if is_new else places[1])
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
-data = next(job for job in plan([f"suite={sys.argv[1]}"]).jobs if expansion.job_id(job) == sys.argv[2])
+data = next((job for job in planning.plan([f"suite={sys.argv[1]}"]).jobs if expansion.job_id(job) == sys.argv[2]), None)
+if data is None:
+    print("RESULT" + json.dumps({"outcome": "absent", "verify": 0.0}))
+    sys.exit()
 with tempfile.TemporaryDirectory() as folder:
     result = pipeline.run(Job.from_json(data), Path(folder))
 stages = {stage.name: stage.cpu_seconds for stage in result.stages}
@@ -43,12 +48,13 @@ print("RESULT" + json.dumps({"outcome": result.outcome, "problems": list(map(str
 
 
 def list_jobs(suites: str, pattern: str) -> Iterator[tuple[str, str]]:
-    """Yield (suite, job id)."""
-    from flows.config import expansion
+    """Yield (suite, job id) of the jobs that the words `pattern` select."""
+    from flows.config import expansion, selection
     from flows.config.plan import plan
 
+    is_selected = selection.parse(pattern)
     for suite in suites.split(","):
-        yield from ((suite, name) for job in plan([f"suite={suite}"]).jobs if pattern in (name := expansion.job_id(job)))
+        yield from ((suite, name) for job in plan([f"suite={suite}"]).jobs if is_selected(name := expansion.job_id(job)))
 
 
 def run(suite: str, name: str, code: Path) -> Mapping[str, Any]:
@@ -72,14 +78,16 @@ def plant(code: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suites", default="quickstart", metavar="NAME,...")
-    parser.add_argument("-k", default="", metavar="WORD", help="only jobs with this in their id")
+    parser.add_argument("-k", default="", metavar="WORDS", help="only jobs with these words in their ids: `gpt2 and not fx`")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout")
     parser.add_argument("--planted", action="store_true")
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
     sides = {"now": HERE} | ({"before": given.against.resolve()} if given.against else {})
     totals, rows = dict.fromkeys(sides, 0.0), []
-    for suite, name in list_jobs(given.suites, given.k):
+    if not (jobs := list(list_jobs(given.suites, given.k))):
+        parser.error(f"-k {given.k!r} selects no job of {given.suites}")
+    for suite, name in jobs:
         row = {"suite": suite, "job": name} | {side: run(suite, name, code) for side, code in sides.items()}
         rows.append(row)
         for side in sides:
