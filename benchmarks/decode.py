@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.mhlo_quality import lower
+from benchmarks.mhlo_quality import lower, summarize
 from lowering import files
 from lowering.eager import inputs
 from lowering.eager.arguments import assemble
@@ -195,9 +195,7 @@ def main() -> None:
             rows.append(run_apart(kind, batch, past, not options.no_compile))
             show(rows[-1])
     ratios = {name: compute_ratios(rows, name) for name in ("torch.compile", "eager")}
-    found = {"benchmark": "decode", "rows": len(rows),
-             "ratio": {name: round(math.exp(statistics.fmean(map(math.log, of))), 3) if of else None for name, of in ratios.items()},
-             "worst": {name: round(max(of), 3) if of else None for name, of in ratios.items()}}
+    found = {"benchmark": "decode", "rows": len(rows), **summarize(ratios)}
     if options.json:
         files.write(options.json, {**found, "rows": [asdict(row) for row in rows]})
     print(json.dumps(found))

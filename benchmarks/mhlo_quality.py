@@ -23,7 +23,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -203,6 +203,12 @@ def compute_ratios(rows: list[Row], contender: str) -> list[float]:
     return [seconds["shapeline"] / seconds[contender] for seconds in both]
 
 
+def summarize(ratios: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float | None]]:
+    """Return the geometric mean and the worst of the ratios to each contender; None where there are none."""
+    return {"ratio": {name: round(math.exp(statistics.fmean(map(math.log, of))), 3) if of else None for name, of in ratios.items()},
+            "worst": {name: round(max(found), 3) if found else None for name, found in ratios.items()}}
+
+
 def compute_reduction(row: Row, against: str) -> float | None:
     """Return the share of the ops of COUNTED in a baseline that Shapeline's program does not have."""
     return 1 - row.counts["shapeline"][1] / row.counts[against][1] if against in row.counts else None
@@ -237,9 +243,7 @@ def main() -> None:
     found = {"benchmark": "mhlo_quality", "models": len(rows),
              "fewer": {against: min((share for row in rows if (share := compute_reduction(row, against)) is not None), default=None)
                        for against in ("fx", "own")},
-             "ratio": {name: round(math.exp(statistics.fmean(map(math.log, of))), 3) if (of := compute_ratios(rows, name)) else None
-                       for name in CONTENDERS},
-             "worst": {name: round(max(of), 3) if (of := compute_ratios(rows, name)) else None for name in CONTENDERS}}
+             **summarize({name: compute_ratios(rows, name) for name in CONTENDERS})}
     if options.json:
         files.write(options.json, {**found, "rows": [asdict(row) for row in rows]})
     print(json.dumps(found))

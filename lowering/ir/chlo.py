@@ -29,7 +29,7 @@ def to_calls(module: Any) -> None:
         if op.name in WHOLE or op.name == RAGGED_DOT_OF_MHLO:
             with module.context:
                 dims = {_DIMS: ir.StringAttr.get(", ".join(_LIST.findall(str(op.attributes[_DIMS]))))} if _DIMS in op.attributes else {}
-                _replace(ir, op, "stablehlo.custom_call", {
+                mlir.replace(op, "stablehlo.custom_call", {
                     "call_target_name": ir.StringAttr.get(WHOLE.get(op.name, RAGGED_DOT)), "mhlo.attributes": ir.DictAttr.get(dims),
                     "mhlo.version": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1),
                 })  # fmt: skip
@@ -44,12 +44,4 @@ def from_calls(module: Any, names: Collection[str] = tuple(WHOLE)) -> None:
             with module.context:
                 held = op.attributes["mhlo.attributes"]
                 dims = {_DIMS: ir.Attribute.parse(f"#chlo.ragged_dot<{held[_DIMS].value}>")} if _DIMS in held else {}
-                _replace(ir, op, name, dims)
-
-
-def _replace(ir: Any, op: Any, name: str, attributes: dict[str, Any]) -> None:
-    with ir.InsertionPoint(op), op.location:
-        created = ir.Operation.create(name, results=[result.type for result in op.results], operands=list(op.operands),
-                                      attributes=attributes)
-    op.results[0].replace_all_uses_with(created.results[0])
-    op.erase()
+                mlir.replace(op, name, dims)

@@ -69,7 +69,7 @@ def to_own_calls(module: Any) -> dict[str, dict[str, Any]]:
             symbol = f"composite.{number}"
             body.attributes["sym_name"] = ir.StringAttr.get(symbol)
             kept[symbol] = {name: op.attributes[name] for name in ("name", "composite_attributes", "version") if name in op.attributes}
-            _replace(ir, op, "func.call", {"callee": ir.FlatSymbolRefAttr.get(symbol)})
+            mlir.replace(op, "func.call", {"callee": ir.FlatSymbolRefAttr.get(symbol)})
         for symbol in decompositions:
             functions[symbol].erase()
     return kept
@@ -90,13 +90,4 @@ def from_own_calls(module: Any, kept: dict[str, dict[str, Any]]) -> None:
                 body.attributes["sym_name"] = ir.StringAttr.get(made[text])
             else:
                 body.erase()
-            _replace(ir, op, OP, {**kept[symbol], "decomposition": ir.FlatSymbolRefAttr.get(made[text])})
-
-
-def _replace(ir: Any, op: Any, name: str, attributes: dict[str, Any]) -> None:
-    with ir.InsertionPoint(op), op.location:
-        created = ir.Operation.create(name, results=[result.type for result in op.results], operands=list(op.operands),
-                                      attributes=attributes)
-    for old, new in zip(op.results, created.results, strict=True):
-        old.replace_all_uses_with(new)
-    op.erase()
+            mlir.replace(op, OP, {**kept[symbol], "decomposition": ir.FlatSymbolRefAttr.get(made[text])})

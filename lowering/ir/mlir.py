@@ -190,6 +190,17 @@ def fix_arguments(module: Any, values: Mapping[int, int]) -> None:
             block.arguments[position].replace_all_uses_with(constant.result)
 
 
+def replace(op: Any, name: str, attributes: Mapping[str, Any]) -> None:
+    """Replace an operation by one called `name`, of the same operands and results."""
+    ir = get_ir(op.context)
+    with ir.InsertionPoint(op), op.location:
+        created = ir.Operation.create(name, results=[result.type for result in op.results], operands=list(op.operands),
+                                      attributes=dict(attributes))  # fmt: skip
+    for old, new in zip(op.results, created.results, strict=True):
+        old.replace_all_uses_with(new)
+    op.erase()
+
+
 def walk_functions(module: Any) -> Iterator[Any]:
     """Iterate over the functions with a body in a module of either build."""
     for operation in module.body.operations:

@@ -7,7 +7,7 @@ traced at 2 or more, no guard remains; of `n - 2` one does, which refuses `n = 3
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 from unittest import mock
@@ -19,6 +19,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.sym_node import SymNode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv, statically_known_true, sym_or
 from torch.fx.passes import shape_prop
+
+from lowering.fx.tracing import patching
 
 # These ask about sizes only to choose strides, or whether a result is a view.
 _FUNCTIONS = (
@@ -46,10 +48,8 @@ def compute_unguarded() -> Iterator[None]:
     expansion = torch.ops.prims.broadcast_in_dim.default
     replaced[expansion, "prim_meta_impl"] = _expand(expansion.prim_meta_impl)
     table = fake_impls.op_implementations_dict
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.dict(table, {torch.ops.aten.copy.default: _write(table[torch.ops.aten.copy.default])}))
-        for (owner, name), function in replaced.items():
-            stack.enter_context(mock.patch.object(owner, name, function))
+    written = {torch.ops.aten.copy.default: _write(table[torch.ops.aten.copy.default])}
+    with mock.patch.dict(table, written), patching.replace_functions(replaced):
         yield
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch.export import _trace
 from torch.overrides import TorchFunctionMode
 
-from lowering.fx.tracing import batch_norms, detection_functions, scans, size_texts, symbolic_numbers
+from lowering.fx.tracing import batch_norms, detection_functions, patching, scans, size_texts, symbolic_numbers
 from lowering.fx.tracing.symbolic_calls import SymbolicCalls, TracedCalls
 from lowering.ops import attention
 
@@ -68,9 +67,7 @@ def compose_in_graphs() -> Iterator[None]:
     replaced = {(dynamo_utils, "run_node"): _enter_mode(dynamo_utils.run_node, SymbolicCalls)}
     replaced |= {(_trace, name): _enter_mode(getattr(_trace, name), TracedCalls)
                  for name in ("_export_to_aten_ir", "_export_to_aten_ir_make_fx")}
-    with ExitStack() as stack:
-        for (owner, name), function in replaced.items():
-            stack.enter_context(mock.patch.object(owner, name, function))
+    with patching.replace_functions(replaced):
         yield
 
 

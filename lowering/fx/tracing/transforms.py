@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 from torch._functorch import eager_transforms
@@ -21,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from lowering.errors import Problem
 from lowering.fx import cleanup
+from lowering.fx.tracing import patching
 from lowering.ops import factories
 from lowering.ops.sequences import recurrent
 
@@ -141,9 +141,7 @@ def watch() -> Iterator[list[str]]:
 
         return enter
 
-    with ExitStack() as stack:
-        for owner, name in _DIFFERENTIATING:
-            stack.enter_context(mock.patch.object(owner, name, note(name, getattr(owner, name))))
+    with patching.replace_functions({(owner, name): note(name, getattr(owner, name)) for owner, name in _DIFFERENTIATING}):
         yield entered
 
 
