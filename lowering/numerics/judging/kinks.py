@@ -86,15 +86,11 @@ def _from_extreme(sign: int) -> Finder:
 
     def find_first_two(args: Sequence[Any]) -> Kinks | None:
         operand = args[0]
-        if operand.dtype is not torch.float64 or not operand.dim() or (len(args) > 1 and isinstance(args[1], torch.Tensor)):
-            return None
         if len(args) < 2:
             return _from_equal(sign)(args)
-        if operand.shape[args[1]] < 2:
+        if operand.dtype is not torch.float64 or isinstance(args[1], torch.Tensor) or not operand.dim():
             return None
-        values, indices = operand.topk(2, args[1], largest=sign > 0)
-        distances = torch.full_like(operand, math.nan)
-        return Kinks(0, distances.scatter_(args[1], indices, values - values.flip(args[1])))
+        return _measure_first_two(operand, args[1], sign, may_raise=True)
 
     return find_first_two
 
@@ -110,14 +106,23 @@ def _from_equal(sign: int) -> Finder:
         if operand.dtype is not torch.float64 or operand.numel() < 2 or (len(dims) > 1 and len(dims) < operand.dim()):
             return None
         slices, dim = (operand, dims[0]) if len(dims) == 1 and operand.dim() else (operand.reshape(-1), 0)
-        if slices.shape[dim] < 2:
-            return None
-        values, indices = slices.topk(2, dim, largest=sign > 0)
-        gaps = values.narrow(dim, 0, 1) - values.narrow(dim, 1, 1)
-        distances = torch.full_like(slices, math.nan).scatter_(dim, indices.narrow(dim, 0, 1), gaps)
-        return Kinks(0, distances.reshape(operand.shape))
+        found = _measure_first_two(slices, dim, sign, may_raise=False)
+        return found and Kinks(0, found.distances.reshape(operand.shape))
 
     return find_first
+
+
+def _measure_first_two(slices: torch.Tensor, dim: int, sign: int, *, may_raise: bool) -> Kinks | None:
+    """Measure how far the largest (1) or smallest (-1) two elements of each slice are from each other.
+
+    may_raise: whether the second may be moved past the first, too.
+    """
+    if slices.shape[dim] < 2:
+        return None
+    values, indices = slices.topk(2, dim, largest=sign > 0)
+    moved = 2 if may_raise else 1
+    gaps = (values - values.flip(dim)).narrow(dim, 0, moved)
+    return Kinks(0, torch.full_like(slices, math.nan).scatter_(dim, indices.narrow(dim, 0, moved), gaps))
 
 
 def _from_windows(count: int) -> Finder:

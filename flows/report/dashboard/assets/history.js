@@ -88,12 +88,7 @@ function indexPage() {
       h("a", { href: modelLink(one) }, one.model),
       one.suite,
       dots(pointsOf(one), longest),
-      h("span", { class: last.ok === last.jobs ? "" : "lost" }, `${last.ok} of ${last.jobs}`),
-      last.level,
-      last.dims ? `${last.kept} of ${last.dims}` : "",
-      measured(last, seconds(last.seconds)),
-      measured(last, bytes(last.peak)),
-      bytes(last.ir),
+      ...FIGURES.map(([, cell]) => cell(last)),
     ];
   });
   return [
@@ -118,12 +113,7 @@ function indexPage() {
           { text: "model" },
           { text: "suite" },
           { text: "runs, oldest first" },
-          { text: "as expected", class: "num" },
-          { text: "level" },
-          { text: "dims dynamic", class: "num" },
-          { text: "time", class: "num" },
-          { text: "peak", class: "num" },
-          { text: "IR", class: "num" },
+          ...FIGURES.map(([head]) => head),
         ],
         models,
         { label: "Models" },
@@ -137,6 +127,18 @@ const measured = (point, text) =>
   point.cached && text
     ? h("span", { class: "stale", title: "with stages from the store: what they cost when they last ran" }, `${text}*`)
     : text;
+// The columns of a run of a model: heads and cells.
+const FIGURES = [
+  [
+    { text: "as expected", class: "num" },
+    (point) => h("span", { class: point.ok === point.jobs ? "" : "lost" }, `${point.ok} of ${point.jobs}`),
+  ],
+  [{ text: "level" }, (point) => point.level],
+  [{ text: "dims dynamic", class: "num" }, (point) => (point.dims ? `${point.kept} of ${point.dims}` : "")],
+  [{ text: "time", class: "num" }, (point) => measured(point, seconds(point.seconds))],
+  [{ text: "peak", class: "num" }, (point) => measured(point, bytes(point.peak))],
+  [{ text: "IR", class: "num" }, (point) => bytes(point.ir)],
+];
 const staleHint = (points) =>
   points.some((point) => point.cached) &&
   h("p", { class: "hint" }, "* includes stages taken from the store, with what they cost when they last ran.");
@@ -196,23 +198,13 @@ function modelPage(suite, name) {
       table(
         [
           { text: "run" },
-          { text: "as expected", class: "num" },
-          { text: "level" },
-          { text: "dims dynamic", class: "num" },
-          { text: "time", class: "num" },
-          { text: "peak", class: "num" },
-          { text: "IR", class: "num" },
+          ...FIGURES.map(([head]) => head),
           { text: "largest relative error", class: "num" },
           { text: "changes", class: "wide" },
         ],
         [...points].reverse().map((point) => [
           h("a", { href: `${encodeURIComponent(point.run)}/report.html` }, when(point.started)),
-          h("span", { class: point.ok === point.jobs ? "" : "lost" }, `${point.ok} of ${point.jobs}`),
-          point.level,
-          point.dims ? `${point.kept} of ${point.dims}` : "",
-          measured(point, seconds(point.seconds)),
-          measured(point, bytes(point.peak)),
-          bytes(point.ir),
+          ...FIGURES.map(([, cell]) => cell(point)),
           number(point.error),
           h(
             "ul",
