@@ -169,7 +169,7 @@ def _verify(sample: Sample, built: Built, program: Program, progress: _Progress)
             why_not = f"eager fails at other shapes: {error}"
             continue
         reference = Reference(want, runs=distribution.draw_runs(bench.eager, given, distribution.RUNS, 0) if bench.is_random else ())
-        for device.is_quick in (True, False):  # as the verifier does: what differs is compiled again in XLA's usual way
+        for device.effort in ("quick", "full"):  # as the verifier does: what differs is compiled again in XLA's usual way
             found = bench.check(run, given, reference)
             if found.agrees or found.refused:
                 break

@@ -19,7 +19,6 @@ from lowering.numerics.bench import Bench
 from lowering.numerics.judging.ancestry import converts, trace_results
 from lowering.numerics.reference import Reference
 from lowering.numerics.running import runner
-from lowering.numerics.running.compilation import UNOPTIMIZED
 from lowering.numerics.running.runner import Run
 from lowering.numerics.running.xla import Xla
 from lowering.record.failure import classify
@@ -106,7 +105,7 @@ def _through_the_stages(built: Built, sample: Sample) -> Lowered:
     exported = program.at(Level.EXPORTED)
     assert program.signature is not None and exported is not None
     bench = Bench(built, program.signature, makings=trace_results(exported.ir, program.signature))
-    return Lowered(bench, runner.make_runner(program, Xla("cpu", options=UNOPTIMIZED)), program)
+    return Lowered(bench, runner.make_runner(program, Xla("cpu", effort="unoptimized")), program)
 
 
 def _compare(sample: Sample, lowered: Lowered) -> tuple[list[str], list[str]]:

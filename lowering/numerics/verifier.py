@@ -26,6 +26,7 @@ from lowering.numerics.judging.ancestry import converts, trace_results
 from lowering.numerics.reference import Reference
 from lowering.numerics.remembered import References
 from lowering.numerics.running import counted
+from lowering.numerics.running.compilation import Effort
 from lowering.numerics.running.runner import LevelRun, Tensors
 from lowering.numerics.running.xla import Xla
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
@@ -34,7 +35,7 @@ from lowering.store.digests import compute_digest
 _FULL = ("all",)  # every element is selected: the most that a capacity may meet
 _LOOPED_SECONDS = 0.1  # of one eager run, up to which a program with loops is compiled in the shortest time: its code is 10 times slower
 _HLO = (Level.STABLEHLO, Level.MHLO)
-_JUDGED_HALVES = 8  # times shorter that one eager run may take where halves are judged, by up to 8 runs with rounding
+_JUDGED_HALVES = 4  # times shorter that one eager run may take where halves are judged, by up to 8 runs with rounding
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
 
 _Kept: TypeAlias = tuple[Point, Tensors, tuple[torch.Tensor, ...]]  # a point, its inputs, and eager's results
@@ -84,24 +85,24 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
 def _compare_points(trial: _Trial, chosen: Sequence[Point], settings: Settings, text: str) -> tuple[list[PointCheck], list[_Kept]]:
     """Compare all levels at all points, and at some of them again on special values. Return also the small points' values.
 
-    One point alone is compiled with XLA's default options, another one alone runs the special values and the closer comparison.
+    One point alone is compiled with XLA's own passes and fusions, another one alone runs the special values and the closer comparison.
     """
     bench = trial.bench
     varied, largest = _find_cheapest(bench.space, chosen), _find_largest(bench.space, chosen)
-    optimized = next((point for point in chosen if point.kind == OFF_MULTIPLES), largest)
+    usual = next((point for point in chosen if point.kind == OFF_MULTIPLES), largest)
     checks: list[PointCheck] = []
     kept: list[_Kept] = []
     for index, point in enumerate(chosen):
         given = _draw_admitted(trial, point, _choose_seed(bench.model.seed, point.sizes))
         reference = replace(trial.references.compute(point, given, {}, twice=index == 0), is_close=point is varied)
-        is_quick = point is not optimized and not is_long_loop(text, reference)
-        checks.append(trial.compare(point, given, reference, is_quick, may_lose_nan=point is not varied))
+        effort: Effort = "full" if is_long_loop(text, reference) else "unoptimized" if point is usual else "quick"
+        checks.append(trial.compare(point, given, reference, effort, may_lose_nan=point is not varied))
         if sum(value.numel() for value in given.values()) + reference.elements <= settings.keep_elements:
             kept.append((point, given, tuple(reference.want)))
         if point is varied:
-            trial.compare_special(point, given, settings.values, is_quick)
+            trial.compare_special(point, given, settings.values, effort)
         elif point is largest and settings.values and trial.checks_data:
-            trial.compare_special(point, given, _FULL, is_quick)
+            trial.compare_special(point, given, _FULL, effort)
     return checks, kept
 
 
@@ -140,15 +141,15 @@ class _Trial:
             finally:
                 self.weights = {}
 
-    def compare(self, point: Point, given: Tensors, reference: Reference, is_quick: bool,
+    def compare(self, point: Point, given: Tensors, reference: Reference, effort: Effort,
                 may_lose_nan: bool = False) -> PointCheck:
         """Compare every level at one point.
 
-        is_quick: compile in the shortest time; levels that differ then are compiled and compared again. may_lose_nan: see `Xla`.
+        effort: of compilations; levels that differ after less than the full one are compiled and compared again. may_lose_nan: see `Xla`.
         """
         self._note_full(reference, point)
         data = takeover.Data(self.bench, given, reference, self.weights)
-        found = {label: self._check(run, device, data, is_quick, may_lose_nan) for label, (run, _, device) in self.runs.items()}
+        found = {label: self._check(run, device, data, effort, may_lose_nan) for label, (run, _, device) in self.runs.items()}
         wrong = next((label for label, level in found.items() if not level.agrees), None)
         if wrong and not self.blame:
             self.bench.reference(point, given, twice=True)
@@ -160,7 +161,7 @@ class _Trial:
         if self.bench.signature.computed != self.bench.signature.returned:
             self.full |= counted.find_full(self.bench.signature, reference.want, point.sizes)
 
-    def compare_special(self, point: Point, given: Tensors, words: Sequence[str], is_quick: bool) -> None:
+    def compare_special(self, point: Point, given: Tensors, words: Sequence[str], effort: Effort) -> None:
         """Compare every level at one point again, on each set of special values: of the inputs `given`, or of weights."""
         for word, changed, weights in _vary(self, words, given, point.sizes):
             with self.hold(weights):
@@ -169,7 +170,7 @@ class _Trial:
                     self.left_out[word if words != _FULL else f"{word} at {point}"] = reason
                     continue
                 at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
-                self.special.append(self.compare(at, changed, self.references.compute(at, changed, weights), is_quick))
+                self.special.append(self.compare(at, changed, self.references.compute(at, changed, weights), effort))
 
     def find_refused_data(self, given: Tensors) -> str:
         """Return the condition of the run on data by which a level refuses these values; empty if every level takes them.
@@ -203,21 +204,21 @@ class _Trial:
         """Whether the program has conditions on the values of its arguments."""
         return any(result.kind == "check" for result in self.bench.signature.results)
 
-    def _check(self, run: LevelRun, device: Xla, data: takeover.Data, is_quick: bool, may_lose_nan: bool) -> LevelCheck:
+    def _check(self, run: LevelRun, device: Xla, data: takeover.Data, effort: Effort, may_lose_nan: bool) -> LevelCheck:
         run = replace(run, weights=self.weights)
 
         def compare() -> LevelCheck:
             checked = self.bench.check(run, data.given, data.reference)
-            if not checked.agrees and is_quick and not checked.refused:
-                device.is_quick = device.may_lose_nan = False
+            if not checked.agrees and effort != "full" and not checked.refused:
+                device.effort, device.may_lose_nan = "full", False
                 checked = self.bench.check(run, data.given, data.reference)
             return checked
 
-        device.is_quick, device.may_lose_nan = is_quick, is_quick and may_lose_nan
+        device.effort, device.may_lose_nan = effort, effort == "quick" and may_lose_nan
         try:
             return takeover.check(data, run, compare)
         finally:
-            device.is_quick = device.may_lose_nan = False
+            device.effort, device.may_lose_nan = "full", False
 
 
 def is_long_loop(text: str, reference: Reference) -> bool:

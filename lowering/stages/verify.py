@@ -68,8 +68,8 @@ class Verify(Stage):
     points: int = 5
     levels: Sequence[consumers.Word] = ("torchscript", "mhlo")
     platforms: Sequence[xla.Platform] = ("cpu", "gpu")
-    budget_elements: int = 1 << 22
-    budget_seconds: float = 0.5
+    budget_elements: int = Budget.elements
+    budget_seconds: float = Budget.seconds
     threads: int = 1
     keep_elements: int = 1 << 18
     seed: int = 0

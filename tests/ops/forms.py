@@ -53,7 +53,7 @@ def differences(forms: Mapping[str, Function], dims: Sequence[Sequence[str | int
         assert not list(stage.requires(program))
         program = stage.apply(program, Silent())
         assert not list(stage.ensures(program))
-    device, found = Xla("cpu", is_quick=True), []
+    device, found = Xla("cpu", effort="quick"), []
     for level in (Level.EXPORTED, Level.MHLO):
         run = runner.make_runner(program.at(level), device)  # type: ignore[arg-type]
         for point in points:

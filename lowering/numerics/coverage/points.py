@@ -19,6 +19,12 @@ _ODD = (13, 29, 7, 53, 11, 19, 37, 3, 61, 101, 17, 5, 23, 31, 43)
 # How often the traced sizes are doubled at most.
 _DOUBLINGS = 32.0
 
+# Of the number of elements, in the time of a run: attention is quadratic in one of two dims.
+_POWER = 1.5
+
+# By how many times more elements a corner is taken from one measured run, without runs between.
+_LEAP = 8.0
+
 # How far sizes are drawn in search of those that the guards decline.
 _DRAWN = 256
 
@@ -34,8 +40,8 @@ OFF_MULTIPLES = "off multiples"  # kind of a point
 class Budget:
     """Limits of the upper corner: elements of inputs and results, and CPU seconds of one eager run."""
 
-    elements: int = 1 << 22
-    seconds: float = 0.5
+    elements: int = 1 << 21
+    seconds: float = 0.25
 
 
 def choose_points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Callable[[Sizes], float] | None = None) -> list[Point]:
@@ -124,7 +130,10 @@ def find_declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
 
 
 def _find_upper_corner(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | None) -> Point:
-    """Return the largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run."""
+    """Return the largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run.
+
+    The last doublings are not run if the time of a run shows that the corner is within the budget.
+    """
     top, note = space.box(1.0), ""
     if space.elements(top) > budget.elements:
         top, note = _grow(space, budget.elements), f"capped by {budget.elements} elements"
@@ -136,11 +145,18 @@ def _find_upper_corner(space: Space, budget: Budget, seconds: Callable[[Sizes], 
         taken = 0.0 if space.broken_guard(current) else seconds(current)  # eager may not run at sizes that the program refuses
         step = {name: min(top[name], symbol.largest(2 * current[name])) if top[name] > current[name] else top[name]
                 for name, symbol in space.symbols.items()}
-        growth = max(1.0, space.elements(step) / max(1, space.elements(current))) ** 1.5  # attention is quadratic in one of two dims
+        if _compute_growth(space, current, top) <= _LEAP**_POWER and taken * _compute_growth(space, current, top) <= budget.seconds:
+            break
+        growth = _compute_growth(space, current, step)
         if taken * growth > budget.seconds and min(taken, seconds(current)) * growth > budget.seconds:  # what else ran must not decide
             return Point("upper", _move_away(space, current), f"capped by {budget.seconds:g} CPU s of eager")
         current = step
     return Point("upper", top, note)
+
+
+def _compute_growth(space: Space, sizes: Sizes, larger: Sizes) -> float:
+    """Return how many times longer a run at larger sizes takes, about."""
+    return float(max(1.0, space.elements(larger) / max(1, space.elements(sizes))) ** _POWER)
 
 
 def _grow(space: Space, most: int) -> dict[str, int]:

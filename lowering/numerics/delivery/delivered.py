@@ -91,7 +91,7 @@ def choose(folder: Path) -> Mapping[str, int] | None:
 
 
 def _list_runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
-    signature, device = packaged.signature, Xla("cpu", is_quick=True)
+    signature, device = packaged.signature, Xla("cpu", effort="quick")
     device.hold(packaged.weights)
     values = order_arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
     computed = device.run(packaged.program, values, find_known_ints(signature, values))

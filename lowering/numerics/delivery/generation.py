@@ -52,7 +52,7 @@ def check(program: Program, bench: Bench, count: int) -> Iterator[Walk]:
     prompt = chain[-2].leaves.get(names.tokens, chain[-2].leaves.get(names.embeddings))
     if len(chain) == 1 or prompt is None or bench.signature is None:
         return
-    device = Xla(next(iter(bench.platforms)), is_quick=True)
+    device = Xla(next(iter(bench.platforms)), effort="quick")
     modules = [bench.built.module if model.method == bench.model.method else instantiate(model) for model in chain[:-1]]
     before = [Entry.of_eager(model, module) for model, module in zip(chain, modules, strict=False)]
     entries = [*before, Entry.build(bench.model, bench.signature, bench.eager, make_runner(program, device))]

@@ -94,7 +94,7 @@ class Arbiter:
             return replace(found, wrong="values", detail=f"is within the tolerance, but {says}")
         deviation: torch.Tensor | None = perturbed.estimate_own_rounding(want[index]) if limit else None
         for count in _PERTURBED:
-            if deviation is None or not perturbed.describe_excess(error, deviation, limit):
+            if deviation is None or not perturbed.exceeds(error, deviation, limit):
                 return found
             deviation = self._reruns.measure_deviation(index, want, count)
         if deviation is None or not (says := perturbed.describe_excess(error, deviation, limit)):

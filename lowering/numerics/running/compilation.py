@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from lowering.custom import bridge
 from lowering.errors import Problem, Unsupported
@@ -19,14 +18,15 @@ from lowering.store import executables
 _STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_allow_excess_precision": False,
            "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
-# For programs that run once: compiling costs half of the time.
-UNOPTIMIZED = MappingProxyType({"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1})
+Effort = Literal["quick", "unoptimized", "full"]
 
-# What takes a quarter of the time of a compilation for the CPU and makes the code slow: for a few small runs. Only programs of the usual
-# element types and ops are compiled so: the rest goes XLA's usual way.
-_QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1, "xla_cpu_use_fusion_emitters": False}
+# XLA's own passes and fusions, in machine code that LLVM does not optimize: for programs that run once, half of the time.
+_UNOPTIMIZED = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+# What takes a quarter of the time of a compilation for the CPU and makes the code slow: for a few small runs.
+_QUICK = {**_UNOPTIMIZED, "xla_cpu_use_fusion_emitters": False}
 # With these, XLA's library of kernels does the reductions too, in half of the time; they lose NaN as above.
 _REDUCED = {**_QUICK, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+# Only programs of the usual element types and ops are compiled with less than full effort: products of other types take XLA's own loops.
 _PLAIN_TYPES = frozenset({"f32", "f64", "i1", "i32", "i64", "ui32", "ui64"})
 _NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
     "custom_call", "fft", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite"))
@@ -36,25 +36,30 @@ _NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
 class Plan:
     """How a static module is compiled: the program that XLA is given, its options, and the key of the executable.
 
-    is_quick: whether the options are those of the shortest time. has_handlers: whether ops outside of XLA may be called.
+    is_full: whether XLA's default effort is made. has_handlers: whether ops outside of XLA may be called.
     """
 
     program: bytes
     options: Mapping[str, Any]
-    is_quick: bool
+    is_full: bool
     has_handlers: bool
     key: str
 
 
-def plan(static: bytes, platform: str, version: str, options: Mapping[str, Any], is_strict: bool, is_quick: bool,
+def plan(static: bytes, platform: str, version: str, options: Mapping[str, Any], is_strict: bool, effort: Effort,
          may_lose_nan: bool) -> Plan:
     """Return how a static module is compiled. version: the compiler's. See `Xla` for the rest."""
-    quick: Mapping[str, Any] = {}
-    if is_quick and platform == "cpu" and _is_plain(static):
-        quick = _REDUCED if may_lose_nan else _QUICK
-    given = {**options, **(_STRICT if is_strict else {}), **quick}
-    precise = _prepare_products(static, platform == "cpu" and not quick)
-    return Plan(precise, given, bool(quick), bridge.may_call(static), executables.compute_key(precise, version, given))
+    if platform != "cpu" or (effort != "full" and not _is_plain(static)):
+        effort = "full"
+    given = {**options, **(_STRICT if is_strict else {}), **_choose_options(effort, may_lose_nan)}
+    precise = _prepare_products(static, platform == "cpu" and effort != "quick")
+    return Plan(precise, given, effort == "full", bridge.may_call(static), executables.compute_key(precise, version, given))
+
+
+def _choose_options(effort: Effort, may_lose_nan: bool) -> Mapping[str, Any]:
+    if effort == "quick":
+        return _REDUCED if may_lose_nan else _QUICK
+    return _UNOPTIMIZED if effort == "unoptimized" else {}
 
 
 def _is_plain(static: bytes) -> bool:

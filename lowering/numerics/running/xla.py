@@ -17,7 +17,7 @@ from lowering.custom import bridge, segments
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
 from lowering.numerics.running import compilation
-from lowering.numerics.running.compilation import Plan
+from lowering.numerics.running.compilation import Effort, Plan
 from lowering.numerics.running.held import Held
 from lowering.numerics.running.shape_refinement import context, refine
 from lowering.store import executables
@@ -51,14 +51,14 @@ class Xla:
 
     is_strict: switch off optimizations of XLA that change results.
     options: further options of the compiler, by XLA's names.
-    is_quick: whether `run` compiles in the shortest time instead of with XLA's default options.
+    effort: of a compilation by `run`: in the shortest time, without optimizations of the machine code, or with XLA's default options.
     may_lose_nan: whether a quick compilation may use kernels whose maxima and minima lose NaN.
     """
 
     platform: str = "cpu"
     is_strict: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
-    is_quick: bool = False
+    effort: Effort = "full"
     may_lose_nan: bool = False
     _held: Held = field(default_factory=Held)
     _compiled: dict[Any, Any] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Xla:
 
     def _describe(self, module: str | bytes, arguments: Sequence[torch.Tensor], values: Mapping[int, int]) -> tuple[Any, ...]:
         shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments)
-        return module, shapes, tuple(sorted(values.items())), self.is_quick, self.may_lose_nan
+        return module, shapes, tuple(sorted(values.items())), self.effort, self.may_lose_nan
 
     def _refine(self, key: tuple[Any, ...]) -> bytes:
         """Return the static module of a description: one of the last few, or a new one."""
@@ -139,9 +139,9 @@ class Xla:
 
     def _plan(self, static: bytes) -> Plan:
         """Return how a static module is compiled: one of the last few plans, or a new one."""
-        key = static, self.is_quick, self.may_lose_nan
+        key = static, self.effort, self.may_lose_nan
         plan = self._planned.pop(key, None) or compilation.plan(static, self.platform, _find_device(self.platform).client.platform_version,
-                                                                self.options, self.is_strict, self.is_quick, self.may_lose_nan)
+                                                                self.options, self.is_strict, self.effort, self.may_lose_nan)
         _keep_last(self._planned, key, plan)
         return plan
 
@@ -163,8 +163,8 @@ class Xla:
             load = partial(device.client.deserialize_executable, executable_devices=devices, compile_options=options)
             return _find_or_build(kept, plan.key, load, build)
         except Exception as error:  # noqa: BLE001
-            if plan.is_quick:
-                return replace(self, is_quick=False).compile(static)
+            if not plan.is_full:
+                return replace(self, effort="full").compile(static)
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot compile: {str(error).splitlines()[0]}"), str(error)) from None
 
     def execute(self, executable: Any, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -114,6 +114,17 @@ def test_copies_of_one_element_are_no_sample_of_many() -> None:
     assert "all elements" in perturbed.describe_excess(off * 4, deviation, 1.5, copies)
 
 
+@pytest.mark.parametrize("dim", [0, 1])
+def test_an_excess_is_found_before_it_is_described(dim: int) -> None:
+    off, deviation = torch.rand(32, 48, dtype=torch.float64), torch.ones(32, 48, dtype=torch.float64)
+    assert not perturbed.exceeds(off, deviation, 1.5)
+    assert not perturbed.describe_excess(off, deviation, 1.5)
+    off.select(dim, 7)[::2] += 2.0
+    assert perturbed.exceeds(off, deviation, 1.5)
+    assert f"those at 7 of dim {dim}" in perturbed.describe_excess(off, deviation, 1.5)
+    assert not perturbed.exceeds(off[:1, :8], deviation[:1, :8], 1.5)
+
+
 def test_large_elements_make_no_room_for_small_ones_and_small_deviations_are_shared() -> None:
     errors = torch.rand(64, 32, dtype=torch.float64) * 1e-3
     errors[:, 5] *= 1e6

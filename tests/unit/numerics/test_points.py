@@ -93,6 +93,20 @@ def test_a_budget_of_seconds_stops_the_growth_before_it_is_exceeded() -> None:
     assert upper.note == "capped by 1 CPU s of eager"
 
 
+def test_the_last_doublings_are_not_run_where_the_corner_is_within_the_budget() -> None:
+    quick = space({"n": Symbol(1, 1000, example=10)}, ("n",))
+    asked: list[int] = []
+
+    def seconds(sizes: Any) -> float:
+        asked.append(sizes["n"])
+        return sizes["n"] / 10_000
+
+    for budget, last, top in ((1.0, 160, 1000), (0.2, 320, 1000), (0.05, 320, 320)):
+        asked.clear()
+        upper = next(point for point in choose_points(quick, 4, Budget(LARGE.elements, budget), 0, seconds) if point.kind == "upper")
+        assert (max(asked), upper.sizes["n"]) == (last, top)
+
+
 def test_guards_hold_at_every_point() -> None:
     halved = space({"n": Symbol(2, 1000)}, ("n",), guards=("n % 2 == 0", "Ne(n, 500)"))
     found = choose_points(halved, 6, LARGE)

@@ -11,7 +11,8 @@ import torch
 from lowering.errors import Refused, StageFailed
 from lowering.ir import mlir, portable
 from lowering.numerics.reference import Reference
-from lowering.numerics.running import xla
+from lowering.numerics.running import compilation, xla
+from lowering.numerics.running.shape_refinement import context
 from lowering.numerics.verifier import is_long_loop
 from lowering.store import executables
 from lowering.types import DTYPES
@@ -131,10 +132,22 @@ def test_a_quick_compilation_sorts_as_torch_does() -> None:
       return %1#0, %1#1 : tensor<3x40xf32>, tensor<3x40xi64> }"""
     x = torch.arange(120.0).remainder(7).reshape(3, 40)  # ties
     x[:, ::5] = float("nan")
-    values, places = xla.Xla("cpu", is_quick=True).run(text, [x])
+    values, places = xla.Xla("cpu", effort="quick").run(text, [x])
     wanted = x.sort(dim=1, stable=True)
     torch.testing.assert_close(values, wanted.values, equal_nan=True)
     assert torch.equal(places, wanted.indices)
+
+
+@pytest.mark.parametrize(("effort", "dtype", "want"), [
+    ("quick", "f32", (0, False)), ("unoptimized", "f32", (0, None)), ("full", "f32", (None, None)), ("quick", "bf16", (None, None)),
+    ("unoptimized", "bf16", (None, None))])
+def test_programs_of_usual_types_alone_are_compiled_with_less_effort(effort: compilation.Effort, dtype: str, want: object) -> None:
+    text = f"""func.func @main(%x: tensor<4x{dtype}>) -> tensor<4x{dtype}> {{
+      %0 = stablehlo.add %x, %x : tensor<4x{dtype}>
+      return %0 : tensor<4x{dtype}> }}"""
+    plan = compilation.plan(mlir.to_bytecode(mlir.parse(text, context())), "cpu", "1", {}, True, effort, may_lose_nan=False)
+    assert (plan.options.get("xla_backend_optimization_level"), plan.options.get("xla_cpu_use_fusion_emitters")) == want
+    assert plan.is_full == (want == (None, None))
 
 
 def test_a_quick_compilation_loops_and_branches_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +174,7 @@ def test_a_quick_compilation_loops_and_branches_as_written(tmp_path: Path, monke
 
     monkeypatch.setattr(executables, "compute_key", record)
     monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path))
-    x, device = torch.tensor([0.5, -2.0, 3.0, float("nan")]), xla.Xla("cpu", is_quick=True)
+    x, device = torch.tensor([0.5, -2.0, 3.0, float("nan")]), xla.Xla("cpu", effort="quick")
     with executables.keep():
         for count, want in ((0, x), (1, x * x), (3, torch.maximum(x * x, x))):
             (got,) = device.run(text, [x, torch.tensor(count, dtype=torch.int32)])

@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "executables"
 
 
-def compute(op: str, **options: bool) -> list[float]:
+def compute(op: str, **options: str) -> list[float]:
     """Run a program on 3 in a new device, which knows no earlier compilation."""
     return Xla("cpu", **options).run(PROGRAM.format(op=op), [torch.tensor([3.0])])[0].tolist()  # type: ignore[no-any-return]
 
@@ -37,7 +37,7 @@ def test_a_program_is_compiled_once_for_all_jobs(folder: Path) -> None:
     assert (compute("add"), compute("multiply")) == ([6], [9])  # outside, and with a run without a store, everything is compiled
     with executables.keep():
         assert (compute("add"), compute("multiply")) == ([9], [6])  # the code that was kept is what runs
-        assert (compute("add", is_quick=True), compute("multiply", is_quick=True)) == ([6], [9])  # other options, another key
+        assert (compute("add", effort="quick"), compute("multiply", effort="quick")) == ([6], [9])  # other options, another key
     assert len(list(folder.glob("*/*"))) == 4
 
 
