@@ -5,7 +5,6 @@ Files are read as text and nothing is imported, so a process that loads no compi
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lowering.custom.sources import SUFFIXES, add_headers
-from lowering.store import distributions, memory
+from lowering.store import distributions, imports, memory
 from lowering.store.stamps import Stamps
 from lowering.tracking import INSTALLED
 
@@ -167,7 +166,7 @@ def _follow_imports(start: str, generation: int) -> tuple[set[Path], set[str]]:
         for file in found - files:
             files.add(file)
             files |= _list_data_files(file.parent)
-            for wanted in _find_imports(file, _find_package(file, name)):
+            for wanted in _find_imports(file, imports.find_package(file, name)):
                 if wanted not in seen:
                     seen.add(wanted)
                     waiting.append(wanted)
@@ -227,32 +226,7 @@ def _list_imports(file: Path, package: str, _modified: int, _size: int) -> tuple
     """Return the dotted names that the code of `file` imports anywhere. A name imported from a package may be one of its modules."""
     content = file.read_bytes()
     key = f"{_compute_digest(content)} {package} {'.'.join(map(str, sys.version_info[:2]))}"
-    return tuple(memory.find(IMPORTS, key, lambda: _parse_imports(content, package)))
-
-
-def _parse_imports(content: bytes, package: str) -> list[str]:
-    try:
-        return list(dict.fromkeys(_walk_imports(ast.parse(content), package)))
-    except SyntaxError:
-        return []
-
-
-def _walk_imports(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _find_package(file: Path, name: str) -> str:
-    """Return the package that relative imports of `file` start from. The file was found while resolving the module `name`."""
-    parts = name.split(".")
-    if file.name == "__init__.py":
-        return ".".join(parts[: parts.index(file.parent.name) + 1]) if file.parent.name in parts else name
-    return ".".join(parts[: parts.index(file.stem)]) if file.stem in parts else name.rpartition(".")[0]
+    return tuple(memory.find(IMPORTS, key, lambda: imports.parse(content, package)))
 
 
 @cache
