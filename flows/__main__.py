@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from flows.engine.revival import ServerLost
 from lowering import versions
 from lowering.errors import ConfigError, InfraError, Problem, ShapelineError
 
+RARELY = 50_000, 20, 20  # thresholds of the garbage collector: what a command makes is modules for the most part, and stays
 ANY_TORCH = ("doctor", "completion")  # commands that help to repair an installation
 
 
@@ -23,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The working directory is added to sys.path, so that configurations can name its modules.
     """
     _open_closed_streams()
+    gc.set_threshold(*RARELY)
+    atexit.register(gc.freeze)  # otherwise the interpreter looks for cycles in all that is loaded when it exits, more than once
     status = _run(arguments)
     try:
         sys.stdout.flush()

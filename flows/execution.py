@@ -28,7 +28,7 @@ from lowering.errors import ConfigError, InfraError
 from lowering.record.folder import Limits
 from lowering.record.result import UNJUDGED, JobResult
 from lowering.store import mirror
-from lowering.worker import client, watch
+from lowering.worker import asking, client, watch
 
 KEPT_MINUTES = 10.0  # for which a warm process stays where the user does not say
 KEPT_BYTES = 6 << 30  # of free memory that one is worth, which holds 0.6 GB
@@ -41,7 +41,9 @@ def lower_suite(planned: Plan) -> Path:
     ConfigError and InfraError pass through.
     """
     choose_server(planned)
-    return lower_run(config.build(planned))
+    client.keep(_choose_minutes(planned.worker))
+    local = planned.cluster.runner == "threads"  # other jobs run in processes of the cluster's workers
+    return lower_run(config.build(planned, asking.describe if local else None))
 
 
 def lower_run(run: Run) -> Path:

@@ -48,7 +48,7 @@ class Job:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Job:
-        stages = {name: _build_stage(spec) for name, spec in data["stages"].items()}
+        stages = {name: build_stage(spec) for name, spec in data["stages"].items()}
         environment = from_plain(Environment, data["environment"]) if data.get("environment") else None
         return Job(from_plain(Model, data["model"]), stages, data["variant"], data["until"], data.get("strict_dims", False), environment)
 
@@ -70,7 +70,8 @@ class DescribedJob:
         return dict(self.data)
 
 
-def _build_stage(spec: Mapping[str, Any]) -> Stage:
+def build_stage(spec: Mapping[str, Any]) -> Stage:
+    """Return the stage that a recipe describes. Raises ConfigError if it refuses its options."""
     kind = recipe.locate(spec[recipe.TARGET])
     options = {name: value for name, value in spec.items() if name != recipe.TARGET}
     if unknown := sorted(set(options) - {field.name for field in fields(kind)}):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ from lowering.errors import ConfigError, Problem
 from lowering.job import DescribedJob, Job
 from lowering.store import memory, provenance
 from lowering.store.digests import compute_digest
+from lowering.worker.describing import Described
 
+Describe = Callable[[Sequence[Mapping[str, Any]]], Sequence[Described] | None]
 STAGES = "stages"  # kind of facts that processes remember: stages with all of their options
 
 
@@ -30,14 +33,44 @@ def load(overrides: Sequence[str] = ()) -> Run:
     return build(plan(overrides))
 
 
-def build(planned: Plan) -> Run:
+def build(planned: Plan, describe: Describe | None = None) -> Run:
     """Return the run of a plan. Raises ConfigError if a stage refuses its options.
 
     Stages are instantiated, which imports the compilers, unless the same code has accepted the same options before.
+    describe: instantiates stages in another process.
     """
     jobs = [_describe_known(data) for data in planned.jobs]
     known = [job for job in jobs if job is not None]
-    return Run(planned, tuple(known)) if len(known) == len(jobs) else Run(planned, _instantiate(planned))
+    if len(known) == len(jobs):
+        return Run(planned, tuple(known))
+    elsewhere = _describe_elsewhere(planned, describe) if describe is not None else None
+    return Run(planned, elsewhere or _instantiate(planned))
+
+
+def _describe_elsewhere(planned: Plan, describe: Describe) -> tuple[DescribedJob, ...] | None:
+    """Return the jobs of a plan, whose stages another process instantiates. Raises ConfigError if one refuses its options.
+
+    Return None if that process fails: the error then comes up in this one, with its traceback.
+    """
+    specs = {_spell(spec): spec for data in planned.jobs for spec in data["stages"].values()}
+    if (answers := describe(list(specs.values()))) is None:
+        return None
+    found = dict(zip(specs, answers, strict=True))
+    problems: list[Problem] = []
+    for data in planned.jobs:
+        refusals = [one.problems for spec in data["stages"].values() if (one := found[_spell(spec)]).stage is None]
+        problems += refusals[0] if refusals else ()  # as of a job that is built, stage by stage
+    if problems:
+        raise ConfigError(tuple(dict.fromkeys(problems)))
+    for text, spec in specs.items():
+        if (key := _make_key(spec)) is not None:
+            memory.remember(STAGES, key, found[text].stage)
+    return tuple(DescribedJob({**data, "stages": {name: found[_spell(spec)].stage for name, spec in data["stages"].items()}})
+                 for data in planned.jobs)
+
+
+def _spell(spec: Mapping[str, Any]) -> str:
+    return json.dumps(spec, sort_keys=True)
 
 
 def _instantiate(planned: Plan) -> tuple[Job, ...]:

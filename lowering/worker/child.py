@@ -1,4 +1,4 @@
-"""Main function of a job's forked process: redirect the streams to the log, run the job, commit the result, and exit."""
+"""Main functions of forked processes: a job's redirects the streams to the log, runs the job, commits the result, and exits."""
 
 from __future__ import annotations
 
@@ -20,13 +20,23 @@ from lowering.record.failure import classify
 from lowering.record.folder import EVENTS, JOB, LOG, find_store, read_compress_bytes
 from lowering.record.recorder import Emit
 from lowering.record.result import JobResult
-from lowering.worker import native
+from lowering.worker import describing, native
 from lowering.worker.stacks import STACKS_SIGNAL
 
 DISK_FAILED = os.EX_IOERR  # exit code of a child that could not write its record
 
 
 def main(folder: Path, environment: Mapping[str, str]) -> None:
+    """Run the task of `folder` and exit: describe stages if it names some, or else lower its job."""
+    if describing.is_asked(folder):
+        os.environ.update(environment)
+        os.chdir(environment.get("PWD", os.curdir))
+        describing.answer(folder)
+        os._exit(0)
+    lower(folder, environment)
+
+
+def lower(folder: Path, environment: Mapping[str, str]) -> None:
     """Run the job of `folder` and exit: with 0 if a result is committed, or DISK_FAILED if it could not be written."""
     try:
         _redirect_streams(folder)

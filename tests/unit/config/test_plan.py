@@ -20,8 +20,10 @@ from flows.config.compose import ROOT, Folders
 from flows.config.expansion import job_id
 from flows.config.plan import Plan, plan
 from lowering import recipe
+from lowering.errors import ConfigError
 from lowering.job import DescribedJob, Job
 from lowering.store import memory
+from lowering.worker import asking, client
 from tests.unit.config.configurations import TINY, planned, refused, write
 
 
@@ -192,9 +194,16 @@ def test_a_job_survives_json(folder: Path) -> None:
         assert Job.from_json(json.loads(job.dumps())) == job
 
 
-def test_stages_that_were_accepted_before_are_not_imported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stage has been accepted before."""
     monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path))
     monkeypatch.setattr(memory, "_known", {})
+    monkeypatch.setattr(memory, "_new", {})
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_stages_that_were_accepted_before_are_not_imported_again() -> None:
     for suite in ("quickstart", "training", "ranges"):
         planned = plan([f"suite={suite}"])
         built = [Job.from_json(data).to_json() for data in planned.jobs]
@@ -206,6 +215,44 @@ def test_stages_that_were_accepted_before_are_not_imported_again(tmp_path: Path,
     code = "import sys; from flows.config import run; run.load(['suite=ranges']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_stages_that_another_process_instantiates_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch, light_server: None) -> None:
+    for suite in ("ranges", "training"):
+        planned = plan([f"suite={suite}"])
+        with monkeypatch.context() as patch:
+            patch.setattr(config, "_instantiate", lambda planned: pytest.fail("a stage was instantiated here"))
+            run = config.build(planned, asking.describe)
+        assert [job.to_json() for job in run.jobs] == [json.loads(Job.from_json(data).dumps()) for data in planned.jobs]
+        again = config.build(planned, lambda specs: pytest.fail("asked again"))
+        assert [job.to_json() for job in again.jobs] == [job.to_json() for job in run.jobs]
+
+
+@pytest.mark.usefixtures("forgetful", "light_server")
+def test_a_stage_that_refuses_its_options_elsewhere_is_refused_once() -> None:
+    planned = plan(["model=mlp,mlp_training"])
+    names = list(planned.jobs[0]["stages"])
+    wrong = {"_target_": "lowering.stages.missing.Missing"}
+    jobs = tuple({**data, "stages": {**data["stages"], names[-1]: wrong}} for data in planned.jobs)
+    with pytest.raises(ConfigError) as here:
+        config.build(dataclasses.replace(planned, jobs=jobs))
+    with pytest.raises(ConfigError) as elsewhere:
+        config.build(dataclasses.replace(planned, jobs=jobs), asking.describe)
+    assert elsewhere.value.problems == here.value.problems
+    assert len(here.value.problems) == 1
+
+
+@pytest.mark.usefixtures("forgetful", "light_server")
+def test_a_module_of_a_stage_that_fails_elsewhere_fails_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_stage.py").write_text("raise RuntimeError('of its own')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(client, "_servers", {})  # one that finds the module
+    planned = plan(["model=mlp"])
+    jobs = ({**planned.jobs[0], "stages": {"export": {"_target_": "broken_stage.Stage"}}},)
+    with pytest.raises(RuntimeError, match="of its own"):
+        config.build(dataclasses.replace(planned, jobs=jobs), asking.describe)
+    client.get_server().close()
 
 
 def test_planning_does_not_load_the_compilers() -> None:
