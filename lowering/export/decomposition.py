@@ -101,7 +101,7 @@ def _decompose(export: Captured, model: Model, form: Form, note: Note) -> Export
     assumed += padded
     packed_products.rewrite(result)
     integer_dots.rewrite(result)
-    if is_lazy:
+    if form.depth != "torch_mlir":  # core ATen too has ops that no later level takes, or that one of them lowers to wrong numbers
         specialized: list[Specialized] = []
         with guards.record_guards(result) as further:
             decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls)
