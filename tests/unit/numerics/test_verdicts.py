@@ -95,6 +95,20 @@ def test_a_module_that_asks_whether_it_is_exported_is_named_as_the_cause(tmp_pat
     assert f"tests/unit/numerics/test_verdicts.py:{line} in forward" in fix
 
 
+class AskingTwice(torch.nn.Module):
+    """Asks where the answer decides nothing, and where it does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x + 1 if is_traced() else 1 + x
+        return y * 2 if is_traced() else y * 3
+
+
+def test_of_several_questions_the_one_that_decides_is_named(tmp_path: Path) -> None:
+    fix = lowered(model(AskingTwice), tmp_path).problems[0].fix
+    line = AskingTwice.forward.__code__.co_firstlineno + 2
+    assert f"because its code asks whether it is traced (tests/unit/numerics/test_verdicts.py:{line} in forward): let" in fix
+
+
 class NoNan(torch.nn.Module):
     def forward(self, x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         return torch.where(x == x, x, 0.0) if torch.compiler.is_exporting() else x
