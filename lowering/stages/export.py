@@ -37,8 +37,8 @@ from lowering.symbols.tracing.capture import Settings
 class Export(Stage):
     """Build the model, run it once in eager mode, and capture it ahead of time with its dims dynamic.
 
-    decompose: `lazy` decomposes what the next levels cannot take, `core` everything that is not core ATen, `torch_mlir` what torch-mlir's
-    own front end decomposes.
+    decompose: `lazy` decomposes what the next levels cannot take, `core` everything that is not core ATen, and what the next levels cannot
+    take, `torch_mlir` what torch-mlir's own front end decomposes.
     policy: how torch.export is called, until a call succeeds: as `declared`, with `deferred` assertions, `oblivious` of the sizes 0 and 1,
     `strict_oblivious` where Python makes a size a number, traced at `round` sizes, with ranges that `auto` may narrow, `strict`
     (docs/export.md). Only a failure on sizes leads to the next.
