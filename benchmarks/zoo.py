@@ -19,7 +19,7 @@ from flows.config import expectations, yaml_files
 from flows.config.json_schema import name_schema
 from lowering.errors import ConfigError, Problem
 from lowering.sources import huggingface
-from lowering.sources.huggingface_proposal import filter_known
+from lowering.sources.huggingface_sizes import filter_known
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "benchmarks" / "zoo.yaml"

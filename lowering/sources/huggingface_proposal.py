@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,48 +15,21 @@ import torch
 from lowering.errors import LoadError, Problem
 from lowering.recipe import TARGET
 from lowering.sources import documented, huggingface, trials
+from lowering.sources import huggingface_sizes as sizes
 from lowering.sources.proposal import MISSING, SEQUENCE, Proposal, Tree, make_leaf, raise_minimums
 
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 FRAMES = "frames"  # the symbol of the length of a sequence that is not text
 # Keys of configs that have the size of a dim, by the name of the dim in the docstrings of forward; and the symbols of dims without a key.
 SIZES: Mapping[str, tuple[str, ...]] = {
-    "num_frames": ("num_frames", "frames_per_clip"), "num_channels": ("num_channels", "in_chans"),
+    "num_frames": sizes.FRAMES, "num_channels": ("num_channels", "in_chans"),
     **dict.fromkeys(("image_size", "frame_size", "height", "width"), ("image_size", "crop_size")),
     **dict.fromkeys(("feature_dim", "feature_size"), ("num_mel_bins", "feature_size")),
     "num_input_channels": ("num_input_channels",), **dict.fromkeys(("sequence_length", "seq_length"), ("context_length",)),
 }  # fmt: skip
 SYMBOLS: Mapping[str, str] = {"batch_size": "batch", "bs": "batch", "sequence_length": FRAMES}
 
-# Sizes of a small model. Each config, and each config inside it, gets those that it knows. Equal sizes have equal values, as a key may be
-# an alias of another.
-DEPTH: Mapping[str, Any] = dict.fromkeys(
-    ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers", "encoder_layers", "decoder_layers"), 2
-)
-SMALL: Mapping[str, Any] = {
-    **dict.fromkeys(("hidden_size", "embedding_size", "d_model", "n_embd", "dim", "word_embed_proj_dim"), 128),
-    **DEPTH,
-    **dict.fromkeys(("num_attention_heads", "num_heads", "n_head", "n_heads"), 4),
-    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
-    **dict.fromkeys(("intermediate_size", "hidden_dim", "ffn_dim", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim"), 256),
-    **dict.fromkeys(("max_position_embeddings", "n_positions"), 512),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
-    "vocab_size": 1024, "num_key_value_heads": 2, "head_dim": 32, "d_kv": 32, "moe_intermediate_size": 64, "num_experts_per_tok": 2,
-    **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 32),
-    "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
-    "default_language": "en_XX",
-    **dict.fromkeys(("image_size", "crop_size"), 64), **dict.fromkeys(SIZES["num_frames"], 8),
-    "patch_size": 16, "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
 LARGEST = 2e9  # parameters of a model that is given values
-
-
-def filter_known(config: Any, wanted: Mapping[str, Any]) -> Tree:
-    """Return the part of `wanted` whose keys a transformers config class has. Nested configs are filtered the same way."""
-    keys = huggingface.list_known_keys(config)
-    inner = {name: filter_known(part, wanted) for name, part in config.sub_configs.items()
-             if name in keys and part.__name__ != "AutoConfig"}  # fmt: skip
-    return {key: value for key, value in wanted.items() if key in keys} | {name: part for name, part in inner.items() if part}
+FEW = 5e7  # parameters of a model that is small
 
 
 def propose(architecture: str) -> Proposal:
@@ -72,35 +47,68 @@ def _propose_small(architecture: str) -> Proposal:
     if config is None:
         raise LoadError(Problem("--from huggingface", f"'{architecture}' is not a model with a config of its own", "name a model class"))
     factory: Tree = {TARGET: "lowering.sources.huggingface.build", "config": config.__name__, "architecture": architecture}
-    if any(name in filter_known(config, SMALL) for name in EXPERTS):
-        factory["experts"] = "batched_mm"
+    found: Proposal | None = None
+    least = math.inf
+    for proposal, count in _try_all(factory, config):
+        if not proposal.refusal and count <= FEW:
+            return proposal
+        if found is None or (proposal.complete, -count) > (found.complete, -least):
+            found, least = proposal, count
+    assert found is not None
+    return found
+
+
+def _try_all(factory: Tree, config: Any) -> Iterator[tuple[Proposal, float]]:
+    """Iterate over proposals of small models, and at last of the default sizes, with the number of parameters of each.
+
+    Where forward refuses the inputs at small sizes and gives the same reason at the default ones, sizes are not the reason.
+    """
     small = "The sizes are small: remove kwargs for those of the architecture's default config."
     shallow = "The sizes are those of the default config, with two layers of each kind: remove kwargs for all layers."
     default = "The sizes are those of the architecture's default config."
-    cache = {"use_cache": False}
-    wanted = ((SMALL, small), ({**SMALL, "num_key_value_heads": SMALL["num_attention_heads"]}, small), ({**cache, **DEPTH}, shallow),
-              (cache, default))  # fmt: skip
+    plain = {"use_cache": False}
+    reason = ""
+    for kwargs in sizes.propose_sizes(config):
+        proposal, count = _try(factory, kwargs, small)
+        yield proposal, count
+        if (proposal.refusal or count == math.inf) and not reason:
+            reason = _name_reason(proposal)
+            usual, many = _try(factory, sizes.filter_known(config, plain), default, values=False)
+            yield usual, many
+            if not usual.complete and _name_reason(usual) == reason:
+                return
+    yield _try(factory, sizes.filter_known(config, {**plain, **sizes.DEPTH}), shallow)
+    yield _try(factory, sizes.filter_known(config, plain), default)
+
+
+def _name_reason(proposal: Proposal) -> str:
+    """Return why a model refuses its inputs, or cannot be built, without the sizes."""
+    return re.sub(r"\d+", "", proposal.refusal or proposal.notes[0])
+
+
+def _try(factory: Tree, kwargs: Tree, note: str, values: bool = True) -> tuple[Proposal, float]:
+    """Return the proposal with these keys of the config, and how many parameters its model has. values: see `trials.find_refusal`."""
+    given = {**factory, "kwargs": kwargs}
+    if any(f"'{name}'" in repr(kwargs) for name in sizes.EXPERTS):
+        given = {**factory, "experts": "batched_mm", "kwargs": kwargs}
+    make = partial(huggingface.build, **{key: value for key, value in given.items() if key != TARGET})
+    try:
+        module = trials.build(make)
+    except Exception as error:  # noqa: BLE001 - constructors of models raise anything
+        why = f"The model cannot be built: {trials.describe_failure(error)}"
+        return Proposal(given, {"input": make_leaf("float32", [MISSING])}, {}, (why,)), math.inf
+    count = sum(parameter.numel() for parameter in module.parameters())
+    first = _read_inputs(given, module, (note,), other=False)
+    other = _read_inputs(given, module, (note,), other=True)
     found = None
-    for sizes, note in wanted:
-        given = {**factory, "kwargs": filter_known(config, sizes)}
-        try:
-            make = partial(huggingface.build, **{key: value for key, value in given.items() if key != TARGET})
-            module = trials.build(make)
-        except Exception as error:  # noqa: BLE001 - constructors of models raise anything
-            why = f"The model cannot be built: {trials.describe_failure(error)}"
-            found = found or Proposal(given, {"input": make_leaf("float32", [MISSING])}, {}, (why,))
-            continue
-        first = _read_inputs(given, module, (note,), other=False)
-        other = _read_inputs(given, module, (note,), other=True)
-        for proposal in (first, other) if other.inputs != first.inputs else (first,):
-            if not proposal.complete:
-                return proposal
-            if (refusal := trials.find_refusal(proposal.inputs, module, make)) is None:
-                return raise_minimums(proposal, module, make)
-            if found is None or found.refusal != refusal:  # of equal refusals, the one of the smallest sizes
-                found = proposal.refuse(refusal)
+    for proposal in (first, other) if other.inputs != first.inputs else (first,):
+        if not proposal.complete:
+            return proposal, count
+        if (refusal := trials.find_refusal(proposal.inputs, module, make, values=values)) is None:
+            return raise_minimums(proposal, module, make), count
+        found = found or proposal.refuse(refusal)
     assert found is not None
-    return found
+    return found, count
 
 
 def _count_skipped_positions(module: torch.nn.Module) -> int:

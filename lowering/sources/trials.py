@@ -32,10 +32,11 @@ def build(make: Callable[[], Any]) -> Any:
 
 
 def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Callable[[], torch.nn.Module],
-                 sizes: Mapping[str, int] = TRIED) -> str | None:  # fmt: skip
+                 sizes: Mapping[str, int] = TRIED, values: bool = True) -> str | None:  # fmt: skip
     """Run the module on inputs of the proposed shapes, with `sizes` of the symbols. Return the first line of what it raised, or None.
 
-    The inputs have no values, nor do the weights. If that fails and the model is small enough, run one that `make` builds with values.
+    The inputs have no values, nor do the weights. If that fails and the model is small enough, run one that `make` builds with values,
+    unless `values` is false.
     """
     own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
     try:
@@ -43,7 +44,7 @@ def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Calla
             _run(inputs, module, sizes)
     except Exception as error:  # noqa: BLE001 - models raise anything
         largest = LARGEST_READING if isinstance(error, DataDependentOutputException) else LARGEST
-        if sum(parameter.numel() for parameter in module.parameters()) > largest:
+        if not values or sum(parameter.numel() for parameter in module.parameters()) > largest:
             return describe_failure(error)
         try:
             _run(inputs, make(), sizes)
@@ -70,7 +71,8 @@ def describe_error(error: Exception) -> str:
     if (problem := libraries.explain(error, None)) is not None:
         return str(problem)
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:200]
+    text = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
+    return f"{type(error).__name__}: {text}"[:200]
 
 
 def describe_failure(error: Exception) -> str:
