@@ -127,7 +127,7 @@ def _list_settings(part: Any) -> Tree:
     """Return the keys that an outer config sets in its own inner one, and would not set in one that it is given."""
     usual = _make_default(type(part))
     found = {key: value for key, value in vars(part).items()
-             if not key.startswith("_") and usual is not None and _is_plain(value) and getattr(usual, key, None) != value}  # fmt: skip
+             if not key.startswith("_") and usual is not None and _is_plain(value) and vars(usual).get(key) != value}  # fmt: skip
     returned = getattr(part, "out_indices", None)
     if returned is not None and returned != getattr(usual, "out_indices", None):
         found["out_indices"] = list(returned)

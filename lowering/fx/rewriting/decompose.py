@@ -13,12 +13,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental import _config as shapes_config
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 from lowering.errors import Problem, Unsupported
@@ -80,8 +81,28 @@ def decompose(module: GraphModule, choose: Choose, specialized: list[Specialized
 
 
 def _make_problem(node: Node, error: Exception) -> Problem:
+    if isinstance(error, GuardOnDataDependentSymNode):
+        return _explain_data(node, error.cond)
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     return Problem(_describe_node(node), f"cannot be decomposed: {said}")
+
+
+def _explain_data(node: Node, condition: sympy.Basic) -> Problem:
+    """Return the problem of an op that computes by whether `condition` is true, which data decide."""
+    made = {name: line for name in map(str, condition.free_symbols) if (line := _find_origin(node.graph, name)) is not None}
+    where = "".join(f"; {name} is made at {line}" for name, line in sorted(made.items()))
+    asked = f"{condition.lhs} {condition.rel_op} {condition.rhs}" if isinstance(condition, sympy.core.relational.Relational) else condition
+    return Problem(_describe_node(node), f"its sizes depend on data: it needs to know whether {asked}{where}",
+                   "compute the size from sizes, or pad it: stages.export.data_sizes=capacity (docs/data_sizes.md)")
+
+
+def _find_origin(graph: Graph, name: str) -> object | None:
+    """Return the line of the node that makes the symbol `name`."""
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, torch.SymInt) and str(value) == name:
+            return source_lines.find_fx_line(node)
+    return None
 
 
 def _describe_node(node: Node) -> str:

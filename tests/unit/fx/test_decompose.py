@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch.export import Dim, ExportedProgram
 
+from lowering.errors import Unsupported
 from lowering.fx.rewriting.decompose import decompose
+from lowering.ops.tables import decompositions
 
 aten = torch.ops.aten
 
@@ -75,3 +78,18 @@ def test_new_nodes_keep_the_line_and_module_of_what_they_replace() -> None:
     decompose(program.graph_module, lambda node: slow_gelu if node.target is aten.gelu.default else None)
     erfs = [node.meta["stack_trace"] for node in program.graph.nodes if node.target is aten.erf.default]
     assert erfs == [lines[0], lines[1], lines[3]]
+
+
+class RepeatedByData(torch.nn.Module):
+    def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        return x.repeat(places.max() + 1, 1)
+
+
+def test_an_op_that_asks_for_a_size_of_data_is_explained_in_words() -> None:
+    program = torch.export.export(RepeatedByData(), (torch.randn(3, 4), torch.tensor([1, 2])), dynamic_shapes=({0: Dim("n")}, None))
+    with pytest.raises(Unsupported) as refused:
+        decompose(program.graph_module, decompositions.choose)
+    (problem,) = refused.value.problems
+    assert problem.cause.startswith("its sizes depend on data: it needs to know whether u0 == 0; u0 is made at ")
+    assert "test_decompose.py:" in problem.cause and "GuardOnDataDependent" not in str(problem)
+    assert "stages.export.data_sizes=capacity" in problem.fix
