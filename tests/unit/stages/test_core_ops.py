@@ -79,7 +79,7 @@ def test_the_numbers_of_a_program_of_core_ops_are_those_of_eager(depth: str) -> 
         assert not list(stage.requires(program))
         program = stage.apply(program, Silent())
         assert not list(stage.ensures(program))
-    run = runner.make_runner(program.at(Level.MHLO), Xla("cpu", is_quick=True))  # type: ignore[arg-type]
+    run = runner.make_runner(program.at(Level.MHLO), Xla("cpu", effort="quick"))  # type: ignore[arg-type]
     for given in (traced, {"x": torch.randn(9, 6) * 10, "places": torch.tensor([-9, 8, 0, -2])}):
         for got, want in zip(run(given), module(**given), strict=True):
             torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
