@@ -192,12 +192,13 @@ def run_pip(python: Sequence[str], arguments: Sequence[str], place: str, is_over
     except OSError as error:
         raise InfraError(Problem(place, f"Python cannot be run: {error}", "repair the installation of Python")) from error
     if pip.returncode:
-        cause, fix = f"pip failed: {_choose_words(printed)}", "correct the requirements, or check the network"
+        cause, fix = f"pip failed: {choose_words(printed)}", "correct the requirements, or check the network"
         raise InfraError(Problem(place, cause, fix), printed[-8000:])
     return printed
 
 
-def _choose_words(printed: str) -> str:
+def choose_words(printed: str) -> str:
+    """Return the errors that pip printed, or its last lines."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return " ".join(errors or lines[-3:] or ["without a word"])[:600]

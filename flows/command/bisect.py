@@ -40,6 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.by == "seconds" and options.limit is None:
         parser.error("--by seconds needs --limit")
+    if options.limit is not None and options.by not in ("numerics", "seconds"):
+        parser.error(f"--limit is of --by numerics and seconds, not of {options.by}")
+    if options.repository is not None and options.axis != "model":
+        parser.error(f"--repository is of --axis model, not of {options.axis}")
     output: Path = options.output.absolute()
     ends = [_read_end(name, options.axis, output) for name in (options.good, options.bad)]
     folder = next((found for _, _, found in reversed(ends) if found), None) or targets.find_run(options.run, output)
@@ -49,6 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     if not record.is_own(begun):
         raise refuse(str(folder / record.RUN), [f"shapeline run {' '.join(overrides)}"])
     axis = _make_axis(options.axis, overrides, options.repository)
+    for version, report, _ in ends:
+        if report is None:
+            axis.check(version)
     listed = axis.list_versions(ends[0][0], ends[1][0])
     if len(listed) < 2:
         raise ConfigError(Problem("--good and --bad", "are the same version", "name two"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from flows.command import printing
 from flows.command.arguments import make_parser, parse_size
@@ -25,38 +26,43 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     if options.remove:
-        return _remove(options.remove)
+        return _remove(options.remove, options.json)
     if options.max_bytes is not None:
-        _report(environment_cache.evict(options.max_bytes))
+        _report(environment_cache.evict(options.max_bytes), (), options.json)
         return OK
     _list(environment_cache.list_installed(), options.json)
     return OK
 
 
-def _remove(words: Sequence[str]) -> int:
+def _remove(words: Sequence[str], as_json: bool) -> int:
     chosen, unknown = environment_cache.choose(words)
     if unknown:
         cause = f"{environment_cache.get_root()} has no such environment"
         raise ConfigError([Problem(f"--remove {word}", cause, "shapeline environments lists them") for word in unknown])
     gone = [one for one in chosen if environment_cache.remove(one)]
-    _report(gone)
-    for one in chosen:
-        if one not in gone:
-            print(f"{one.folder} is being installed or used, and stays")
+    _report(gone, [one for one in chosen if one not in gone], as_json)
     return OK if len(gone) == len(chosen) else UNEXPECTED
 
 
-def _report(removed: Sequence[Installed]) -> None:
+def _report(removed: Sequence[Installed], busy: Sequence[Installed], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"removed": list(map(_to_json, removed)), "busy": list(map(_to_json, busy))}, indent=1, ensure_ascii=False))
+        return
     for one in removed:
         print(f"{one.name or one.folder.name}: {format_size(one.bytes)}")
     print(f"freed {format_size(sum(one.bytes for one in removed))}")
+    for one in busy:
+        print(f"{one.folder} is being installed or used, and stays")
+
+
+def _to_json(one: Installed) -> dict[str, Any]:
+    return {"folder": str(one.folder), "name": one.name, "requirements": one.requirements, "bytes": one.bytes,
+            "used": datetime.fromtimestamp(one.used, UTC).isoformat(timespec="seconds")}  # fmt: skip
 
 
 def _list(found: Sequence[Installed], as_json: bool) -> None:
     if as_json:
-        data = [{"folder": str(one.folder), "name": one.name, "requirements": one.requirements, "bytes": one.bytes,
-                 "used": datetime.fromtimestamp(one.used, UTC).isoformat(timespec="seconds")} for one in found]
-        print(json.dumps(data, indent=1, ensure_ascii=False))
+        print(json.dumps(list(map(_to_json, found)), indent=1, ensure_ascii=False))
         return
     rows = [(one.name or "(not complete)", format_size(one.bytes), format_age(one.used), " ".join(one.requirements) or "-", one.folder.name)
             for one in found]

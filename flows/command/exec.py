@@ -6,18 +6,19 @@ import json
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from flows.command import targets
 from flows.command.arguments import add_trust, make_job_parser, tell_trusted
 from flows.command.exits import OK, UNEXPECTED, USAGE_ERROR
 from flows.command.printing import render_problems, render_table
 from lowering.errors import ConfigError, Problem, Refused, StageFailed
-from lowering.numerics.delivery import artifact
-from lowering.numerics.delivery.artifact import Execution
-from lowering.numerics.running.xla import PLATFORMS
+from lowering.numerics.choices import PLATFORMS
+
+if TYPE_CHECKING:
+    import torch
+
+    from lowering.numerics.delivery.artifact import Execution
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     sizes = parse_sizes(options.size)
     folder = targets.find_job(options.job, options.run, options.output)
+    from lowering.numerics.delivery import artifact  # imported here because it needs seconds, for torch
+
     try:
         done = artifact.execute(folder, sizes, options.platform, options.compare, options.trust, tell_trusted, options.dynamic,
                                 options.steps, options.entry)

@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--remove takes a CAUSE and no TEXT")
     if options.text is not None and not options.text.strip():
         parser.error("TEXT is empty")
+    if options.by is not None and (options.text is None or not options.by.strip()):
+        parser.error("--by needs a TEXT that somebody writes" if options.text is None else "--by is empty")
     if options.cause is None:
         found = sorted(causes.read(runs).causes.values(), key=lambda cause: (bool(cause.gone), cause.last), reverse=False)
         print("\n".join(map(_describe, found)) or f"no failed job was recorded in {runs}")

@@ -174,7 +174,7 @@ def _find_job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:
         return planned, found[0]
     some = ", ".join(_list_ids(planned)[:8])
     fix = f"name one: {some}" if found else suggest(name, _list_ids(planned)) or f"jobs: {some}"
-    raise ConfigError(Problem(f"probe {name}", f"names {len(found) or 'no'} jobs of suite {planned.suite}", fix))
+    raise ConfigError(Problem(f"probe {name or 'without JOB'}", f"names {len(found) or 'no'} jobs of suite {planned.suite}", fix))
 
 
 def _find_symbol(job: Mapping[str, Any], name: str) -> Symbol:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from flows.command import targets
 from flows.command.arguments import add_trust, make_job_parser, tell_trusted
@@ -13,10 +14,12 @@ from flows.command.exits import OK, UNEXPECTED, USAGE_ERROR
 from flows.command.printing import render_problems, render_table
 from lowering import files, trust
 from lowering.errors import ConfigError, LoadError, Problem, Refused, StageFailed
-from lowering.numerics.delivery import artifact, prompts, steps
-from lowering.numerics.delivery.artifact import Artifact
+from lowering.numerics.choices import PADDINGS
 from lowering.recipe import TARGET
 from lowering.record.folder import JOB
+
+if TYPE_CHECKING:
+    from lowering.numerics.delivery.artifact import Artifact
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,12 +30,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
     parser.add_argument("--entries", nargs="+", metavar="ENTRY", help="in order, the last repeated (default: up to `decode`)")
     parser.add_argument("--tokens", metavar="INPUT", help="the input that takes tokens (default: input_ids or decoder_input_ids)")
-    parser.add_argument("--padding", choices=prompts.PADDINGS, default="none", help="the side on which prompts are padded (default: none)")
+    parser.add_argument("--padding", choices=PADDINGS, default="none", help="the side on which prompts are padded (default: none)")
     parser.add_argument("--logits", metavar="RESULT", help="the result that chooses the next token (default: logits)")
     add_trust(parser)
     options = parser.parse_args(arguments)
     sizes = parse_sizes(options.size)
     loaded_entries = _load(options)
+    from lowering.numerics.delivery import artifact, prompts, steps
+
     decode = loaded_entries[-1]
     for loaded in loaded_entries:
         if not options.trust and not artifact.is_own_job(loaded.records, loaded.model):
@@ -76,6 +81,8 @@ def _load(options: argparse.Namespace) -> list[Artifact]:
     while names:
         entry = names.pop()
         folder = joined or targets.find_job(f"{options.job}:{entry}", options.run, options.output)
+        from lowering.numerics.delivery.artifact import Artifact  # imported here because it needs seconds, for torch
+
         loaded.insert(0, Artifact.load(folder, options.trust, tell_trusted, entry))
         if not options.entries:
             before = loaded[0].model.after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +20,13 @@ from packaging.version import InvalidVersion, Version
 
 from flows.output import REPORT, RUNS
 from flows.runs import environment, shapes
-from lowering.environments import run_pip
+from lowering.environments import choose_words, run_pip
 from lowering.errors import ConfigError, InfraError, Problem
 from lowering.versions import ANY
 
 PATH = "PYTHONPATH"
 SHOWN = 150  # lines of a commit's diff
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")  # of a package
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Place:
 
 class Axis(Protocol):
     """The kind of change that is bisected."""
+
+    def check(self, version: str) -> None:
+        """Raise ConfigError if there is no such version."""
 
     def list_versions(self, good: str, bad: str) -> list[str]:
         """Return the versions from `good` to `bad`, oldest first, both included. Raises ConfigError."""
@@ -56,6 +62,9 @@ class Commits:
     overrides: tuple[str, ...]
     own: bool
 
+    def check(self, version: str) -> None:
+        self._resolve(version)
+
     def list_versions(self, good: str, bad: str) -> list[str]:
         """Return the commits from `good` to `bad` along first parents."""
         first, last = (self._resolve(name) for name in (good, bad))
@@ -67,7 +76,7 @@ class Commits:
     def _resolve(self, name: str) -> str:
         found = _git(self.repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
         if found.returncode:
-            raise ConfigError(Problem(name, f"is neither a run nor a commit of {self.repository}", "name a run, or a commit"))
+            raise ConfigError(Problem(f"'{name}'", f"is neither a run nor a commit of {self.repository}", "name a run, or a commit"))
         return found.stdout.strip()
 
     @contextmanager
@@ -99,16 +108,19 @@ class Releases:
     package: str
     overrides: tuple[str, ...]
 
+    def check(self, version: str) -> None:
+        found = _list_releases(self.package)
+        if _parse(version) not in found and _parse(version) not in (Version(each.public) for each in found):
+            near = sorted(found, key=lambda each: abs(bisect.bisect(found, each) - bisect.bisect(found, _parse(version))))[:4]
+            fix = f"name a run, or a version such as {', '.join(map(str, sorted(near)))}"
+            raise ConfigError(Problem(f"'{version}'", f"is no release of {self.package} that pip finds", fix))
+
     def list_versions(self, good: str, bad: str) -> list[str]:
         """Return `good`, the releases between the two that pip finds, prereleases included, and `bad`."""
-        done = _run([sys.executable, "-m", "pip", "index", "versions", "--pre", "--disable-pip-version-check", self.package])
-        match = re.search(r"^Available versions: (.*)$", done.stdout, re.MULTILINE)
-        if done.returncode or match is None:
-            raise ConfigError(Problem(f"--axis {self.package}", f"pip finds no versions: {done.stderr.strip()[-300:]}", "name a package"))
+        found = _list_releases(self.package)
         ends = sorted((_parse(good), _parse(bad)))
-        found = sorted({version for text in match[1].split(",") if (version := _parse(text.strip(), strict=False))})
         between = [version for version in found if ends[0] < version < ends[1]]
-        versions = [str(version) for version in (ends[0], *between, ends[1])]
+        versions = list(dict.fromkeys(str(version) for version in (ends[0], *between, ends[1])))
         return versions if _parse(good) <= _parse(bad) else versions[::-1]
 
     @contextmanager
@@ -122,12 +134,25 @@ class Releases:
         return f"{self.package} {before} -> {version}"
 
 
+@cache
+def _list_releases(package: str) -> list[Any]:
+    """Return the versions of a package that pip finds, prereleases included, oldest first. Raises ConfigError if there are none."""
+    place, fix = f"--axis {package}", "name commit, model, or a package: torch-mlir, jaxlib, transformers"
+    if not _NAME.fullmatch(package):
+        raise ConfigError(Problem(place, f"'{package}' is not the name of a package", fix))
+    done = _run([sys.executable, "-m", "pip", "index", "versions", "--pre", "--disable-pip-version-check", package])
+    match = re.search(r"^Available versions: (.*)$", done.stdout, re.MULTILINE)
+    if done.returncode or match is None:
+        raise ConfigError(Problem(place, f"pip finds no versions: {choose_words(done.stderr)}", fix))
+    return sorted({version for text in match[1].split(",") if (version := _parse(text.strip(), strict=False))})
+
+
 def _parse(text: str, strict: bool = True) -> Any:
     try:
         return Version(text)
     except InvalidVersion as error:
         if strict:
-            raise ConfigError(Problem(text, "is neither a run nor a version", "name a run, or a version such as 5.23.0")) from error
+            raise ConfigError(Problem(f"'{text}'", "is neither a run nor a version", "name a run, or a version such as 5.23.0")) from error
         return None
 
 
@@ -184,4 +209,4 @@ def _git(repository: Path, *words: str, check: bool = True) -> subprocess.Comple
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

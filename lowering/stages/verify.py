@@ -18,7 +18,7 @@ from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import consumers, float_distance, ranks, source_reference, verifier, warned
+from lowering.numerics import choices, consumers, float_distance, ranks, source_reference, verifier, warned
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Compared, Pair
 from lowering.numerics.coverage import special_values
@@ -67,7 +67,7 @@ class Verify(Stage):
 
     points: int = 5
     levels: Sequence[consumers.Word] = ("torchscript", "mhlo")
-    platforms: Sequence[xla.Platform] = ("cpu", "gpu")
+    platforms: Sequence[choices.Platform] = ("cpu", "gpu")
     budget_elements: int = Budget.elements
     budget_seconds: float = Budget.seconds
     threads: int = 1
@@ -84,8 +84,8 @@ class Verify(Stage):
         pairs = [pair for word in self.levels if (pair := Pair.read(word))]
         if pairs and all(pair.missing for pair in pairs):
             found.append(Problem("stages.verify.levels", "none of the consumers is installed", pairs[0].missing))
-        found += [Problem("stages.verify.platforms", f"'{word}' is none of XLA's", f"one of {', '.join(xla.PLATFORMS)}")
-                  for word in self.platforms if word not in xla.PLATFORMS]
+        found += [Problem("stages.verify.platforms", f"'{word}' is none of XLA's", f"one of {', '.join(choices.PLATFORMS)}")
+                  for word in self.platforms if word not in choices.PLATFORMS]
         found += [Problem(f"stages.verify.{name}", f"is {getattr(self, name)}", f"{least:g} or more")
                   for name, least in self.least.items() if not getattr(self, name) >= least]
         found += [Problem("stages.verify.values", f"'{word}' is no set of values", f"one of {', '.join(special_values.SETS)}")

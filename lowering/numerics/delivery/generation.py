@@ -11,8 +11,9 @@ from lowering.errors import Problem
 from lowering.level import Program
 from lowering.model import Model, Symbol
 from lowering.numerics.bench import Bench
+from lowering.numerics.choices import Padding
 from lowering.numerics.delivery import steps
-from lowering.numerics.delivery.prompts import Names, Padding, find_logits, find_tokens
+from lowering.numerics.delivery.prompts import Names, find_logits, find_tokens
 from lowering.numerics.delivery.steps import Entry, Step
 from lowering.numerics.running.runner import make_runner
 from lowering.numerics.running.xla import Xla

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-Padding = Literal["none", "left", "right"]
-PADDINGS: tuple[Padding, ...] = ("none", "left", "right")
+from lowering.numerics.choices import Padding
 
 
 def find_tokens(inputs: Collection[str]) -> str:

@@ -12,9 +12,10 @@ from lowering.eager.module import instantiate, restore_buffers, run_eager
 from lowering.errors import Problem, Refused
 from lowering.model import Model
 from lowering.numerics import comparison
+from lowering.numerics.choices import Padding
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.delivery.artifact import Artifact
-from lowering.numerics.delivery.prompts import Names, Padding, Prompt
+from lowering.numerics.delivery.prompts import Names, Prompt
 from lowering.numerics.running import counted
 from lowering.numerics.running.bodies import find_known_ints
 from lowering.numerics.running.runner import Eager, Run, Tensors, order_arguments

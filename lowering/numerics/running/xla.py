@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
@@ -16,6 +16,7 @@ from lowering import types
 from lowering.custom import bridge, segments
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
+from lowering.numerics.choices import PLATFORMS
 from lowering.numerics.running import compilation
 from lowering.numerics.running.compilation import Effort, Plan
 from lowering.numerics.running.held import Held
@@ -25,8 +26,6 @@ from lowering.store.sealed import Sealed
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
 
-Platform = Literal["cpu", "gpu"]
-PLATFORMS: tuple[Platform, ...] = get_args(Platform)
 _KEPT = 4  # executables: those of the levels at one point
 
 @cache

@@ -165,6 +165,14 @@ def test_a_verb_loads_only_what_it_needs() -> None:
     assert done.stdout.splitlines()[-1] == str(used)
 
 
+@pytest.mark.parametrize("verb", ["exec", "steps"])
+def test_a_program_that_is_not_there_is_refused_before_torch_is_loaded(verb: str, tmp_path: Path) -> None:
+    command = [verb, "mlp", "--output", str(tmp_path)]
+    script = f"import sys; from flows.__main__ import main; print(main({command!r}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 False\n" and "make one with shapeline run" in done.stderr
+
+
 @pytest.mark.parametrize(("text", "size"),
                          [("500", 500), ("1K", 1024), ("20G", 20 << 30), ("20GiB", 20 << 30), ("1.5 mb", 3 << 19), ("2TB", 2 << 40)])
 def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:

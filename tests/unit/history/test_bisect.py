@@ -113,7 +113,13 @@ def test_releases_between_two_versions_are_listed_in_order() -> None:
 
 @pytest.mark.parametrize(("arguments", "problem"), [
     (["--good", "no-such-run", "--bad", "HEAD"], "no-such-run"), (["--good", "main", "--bad", "main~3"], "is no ancestor"),
-    (["--good", "main", "--bad", "main"], "are the same version"), (["--good", "1", "--bad", "x", "--axis", "jaxlib"], "x"),
+    (["--good", "main", "--bad", "main"], "are the same version"),
+    (["--good", "24.0", "--bad", "x", "--axis", "packaging"], "'x'\n      is neither a run nor a version"),
+    (["--good", "24.0", "--bad", "24.0.99", "--axis", "packaging"], "is no release of packaging that pip finds (name a run, or a version such as 2"),
+    (["--good", "24.0", "--bad", "24.0", "--axis", "packaging"], "are the same version"),
+    (["--good", "1", "--bad", "2", "--axis", ""], "'' is not the name of a package (name commit"),
+    (["--good", "1", "--bad", "2", "--axis", "no-such"], "pip finds no versions: No matching distribution found for no-such ("),
+    (["--good", "", "--bad", "HEAD"], "  ''\n      is neither a run nor a commit"),
 ])  # fmt: skip
 def test_ends_that_are_none_are_refused(arguments: list[str], problem: str, repository: Path, tmp_path: Path,
                                         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,3 +130,13 @@ def test_ends_that_are_none_are_refused(arguments: list[str], problem: str, repo
     axis = [] if "--axis" in arguments else ["--axis", "model"]
     assert main(["bisect", "mlp", *arguments, *axis, "--output", str(tmp_path)]) == 2
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "cause"), [
+    (["--limit", "0.5"], "--limit is of --by numerics and seconds, not of outcome"), (["--by", "seconds"], "--by seconds needs --limit"),
+    (["--repository", "."], "--repository is of --axis model, not of commit"),
+])  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(arguments: list[str], cause: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bisect", "mlp", "--good", "main~3", "--bad", "main", *arguments])
+    assert cause in capsys.readouterr().err

@@ -68,3 +68,11 @@ def test_the_report_of_a_damaged_run_is_refused_by_its_key_and_changes_no_cause(
     assert main(["report", str(folder)]) == 2
     assert record.RUN in (said := capsys.readouterr().err) and key in said
     assert causes.read(folder.parent) == before
+
+
+@pytest.mark.parametrize(("words", "cause"), [(["--by", "mia"], "needs a TEXT"), (["x", "--by", "mia"], "needs a TEXT"),
+                                              (["x", "text", "--by", " "], "--by is empty"), (["x", " "], "TEXT is empty")])
+def test_a_note_without_words_or_writer_is_refused(words: list[str], cause: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["note", *words])
+    assert cause in capsys.readouterr().err

@@ -59,6 +59,16 @@ def test_one_is_removed_by_its_name_or_folder(root: Path, capsys: pytest.Capture
     assert "has no such environment" in capsys.readouterr().err
 
 
+def test_what_was_removed_is_json_if_asked(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (root / "folder3.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert main(["environments", "--remove", "old", "mid", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert ([one["name"] for one in said["removed"]], [one["name"] for one in said["busy"]]) == (["mid"], ["old"])
+    assert main(["environments", "--max-bytes", "0", "--json"]) == 0
+    assert [one["bytes"] for one in json.loads(capsys.readouterr().out)["removed"]] == [1000, pytest.approx(1050, abs=50)]
+
+
 def test_the_least_recently_used_are_removed_but_none_of_today(root: Path) -> None:
     assert main(["environments", "--max-bytes", "2500"]) == 0
     assert list_folders(root) == ["folder0", "folder2"]
