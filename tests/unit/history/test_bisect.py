@@ -115,7 +115,7 @@ def test_releases_between_two_versions_are_listed_in_order() -> None:
     (["--good", "no-such-run", "--bad", "HEAD"], "no-such-run"), (["--good", "main", "--bad", "main~3"], "is no ancestor"),
     (["--good", "main", "--bad", "main"], "are the same version"),
     (["--good", "24.0", "--bad", "x", "--axis", "packaging"], "'x'\n      is neither a run nor a version"),
-    (["--good", "24.0", "--bad", "24.0.99", "--axis", "packaging"], "is no release of packaging that pip finds (name a run, or a version such as 2"),
+    (["--good", "24.0", "--bad", "24.0.99", "--axis", "packaging"], "of packaging that pip finds (name a run, or a version such as 2"),
     (["--good", "24.0", "--bad", "24.0", "--axis", "packaging"], "are the same version"),
     (["--good", "1", "--bad", "2", "--axis", ""], "'' is not the name of a package (name commit"),
     (["--good", "1", "--bad", "2", "--axis", "no-such"], "pip finds no versions: No matching distribution found for no-such ("),
