@@ -64,7 +64,9 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == str(draft):
+            error.filename = str(path)  # the name that its readers know
         draft.unlink(missing_ok=True)
         raise
 

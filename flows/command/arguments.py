@@ -128,6 +128,16 @@ def parse_number(kind: type[int] | type[float], least: float, most: float) -> Ca
     return parse
 
 
+def parse_new_file(text: str) -> Path:
+    """Convert the name of a file that a command will write. Used as the type of an argparse option."""
+    path = Path(text)
+    if not text or path.is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is not the name of a file")
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
+
+
 def parse_size(text: str) -> int:
     """Convert `20G`, `500M` or `1.5 GiB` to bytes; units are powers of 1024. Used as the type of an argparse option."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.command import targets
-from flows.command.arguments import add_output, make_parser
+from flows.command.arguments import add_output, make_parser, parse_new_file
 from flows.command.exits import OK, UNEXPECTED
 from flows.history import changes, database, publish, shards
 from flows.history.changes import Changes
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--html", type=Path, metavar="FILE", help="write an HTML page to FILE")
+    form.add_argument("--html", type=parse_new_file, metavar="FILE", help="write an HTML page to FILE")
     options = parser.parse_args(arguments)
     new = _find_runs(options.new, options.output)
     found = _compare_runs(_find_old_runs(options.old, options.output, new), new)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from flows.command import printing
-from flows.command.arguments import collect_overrides, find_folders, make_plan_parser
+from flows.command.arguments import collect_overrides, find_folders, make_plan_parser, parse_new_file
 from flows.command.exits import OK
 from flows.config.derived import Derived
 from flows.config.plan import plan
@@ -20,7 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--digests", action="store_true", help="add a column with a digest of each job, independent of its name")
     parser.add_argument("--models", action="store_true", help="print the names that model=NAME and suites can use")
     parser.add_argument("--entries", action="store_true", help="print the inputs of each job, with those that follow from its factory")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write what follows from factories, as in configs/entries.json")
+    parser.add_argument("--write", type=parse_new_file, metavar="FILE",
+                        help="write what follows from factories, as in configs/entries.json")
     parser.add_argument("--suites", action="store_true", help="print the names that suite=NAME can use")
     options = parser.parse_intermixed_args(arguments)
     groups = [group for group, asked in (("model", options.models), ("suite", options.suites)) if asked]

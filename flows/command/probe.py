@@ -47,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     name = options.overrides.pop(0) if options.overrides and not _is_override(options.overrides[0]) else ""
     planned, job = _find_job(name, collect_overrides(options))
     declared = _find_symbol(job, options.symbol)
+    if options.limit is not None and options.limit < (declared.max or 1):
+        cause = f"is less than the max of {options.symbol}, {declared.max}, up to which sizes are tried in any case"
+        raise ConfigError(Problem(f"--limit {options.limit}", cause, "name a larger size"))
     folder = planned.output / "probes" / make_folder_name(f"{job_id(job)}-{options.symbol}")
     lines = [] if options.json else [f"{job_id(job)}: {options.symbol} {declared}"]
     print(*lines, sep="\n", end="\n" if lines else "")

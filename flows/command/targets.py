@@ -46,14 +46,14 @@ def find_joined(name: str, run: str, output: Path) -> Path | None:
 
 def match_job(name: str, found: Record) -> str:
     """Return the id of the job `name`, its id or a part of it. Raises ConfigError, listing the jobs, unless exactly one matches."""
-    matches = [job for job in found.ids if job == name] or [job for job in found.ids if name.lower() in job.lower()]
+    matches = [job for job in found.ids if job == name] or [job for job in found.ids if name and name.lower() in job.lower()]
     if len(matches) == 1:
         return matches[0]
     if matches:
         cause = f"is part of the ids of {len(matches)} jobs of run {found.data['run']}"
         raise ConfigError(Problem(name, cause, f"name one of {_list_jobs(matches)}"))
     fix = suggest(name, found.ids) or f"jobs: {_list_jobs(found.ids)}"
-    raise ConfigError(Problem(name, f"is neither a job of run {found.data['run']} nor the folder of a job", fix))
+    raise ConfigError(Problem(name or "JOB ''", f"is neither a job of run {found.data['run']} nor the folder of a job", fix))
 
 
 def _list_jobs(jobs: Sequence[str]) -> str:

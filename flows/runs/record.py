@@ -14,7 +14,7 @@ from typing import Any
 
 from flows.runs import shapes
 from lowering import files, trust
-from lowering.errors import InfraError, Problem
+from lowering.errors import ConfigError, InfraError, Problem
 from lowering.plain import from_plain
 from lowering.record.folder import MANIFEST
 from lowering.record.result import UNJUDGED, Expectation, JobResult, build_not_run, explain_unreadable
@@ -81,9 +81,15 @@ class Record:
 
 
 def load(folder: Path) -> Record:
-    """Load the record in `folder`. Raises InfraError if it is not the folder of a run, and ConfigError if its run.json is damaged."""
+    """Load the record in `folder`.
+
+    Raises ConfigError if it is not the folder of a run, or its run.json is damaged, and InfraError if that cannot be read.
+    """
     try:
         data = files.read(folder / RUN)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        cause = f"is not the folder of a run: it has no {RUN}"
+        raise ConfigError(Problem(str(folder), cause, "name a folder in artifacts/runs/")) from error
     except (OSError, ValueError) as error:
         raise InfraError(Problem(str(folder), f"is not the folder of a run: {error}", "name a folder in artifacts/runs/")) from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:

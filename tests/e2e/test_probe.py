@@ -50,6 +50,11 @@ def test_an_unknown_job_or_symbol_is_named_with_its_near_miss(capsys: pytest.Cap
     assert "names 2 jobs" in capsys.readouterr().err
 
 
+def test_a_limit_below_the_declared_sizes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe", "mlp", "--symbol", "batch", "--limit", "2"]) == 2
+    assert "--limit 2\n      is less than the max of batch, 1024" in capsys.readouterr().err
+
+
 def test_a_model_is_chosen_by_an_override_too(capsys: pytest.CaptureFixture[str]) -> None:
     for chosen in ("model=mlp", "model=./configs/model/mlp.yaml", "configs/model/mlp.yaml"):
         assert main(["probe", chosen, "--symbol", "bacth"]) == 2

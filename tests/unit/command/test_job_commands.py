@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.nights import InventedJob, invent
 from flows.__main__ import main
 from flows.config.compose import ROOT
 from flows.report import remarks
@@ -122,3 +123,9 @@ def test_warnings_of_one_kind_are_one_line() -> None:
         ("three--default", "became_static", "x[0]", "x[0] became 4"),
         ("2 jobs", "promised_wider_than_traced", "batch, seq", "batch is wide (and 2 more)"),
     ]
+
+
+def test_an_empty_name_is_the_name_of_no_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    invent(tmp_path, [InventedJob("mlp")])
+    assert main(["explain", "", "--output", str(tmp_path)]) == 2
+    assert "JOB ''\n      is neither a job of run" in capsys.readouterr().err

@@ -173,6 +173,15 @@ def test_a_program_that_is_not_there_is_refused_before_torch_is_loaded(verb: str
     assert done.stdout == "2 False\n" and "make one with shapeline run" in done.stderr
 
 
+@pytest.mark.parametrize(("file", "cause"), [("", "'' is not the name of a file"), (".", "'.' is not the name of a file"),
+                                             ("nowhere/x.html", "there is no folder nowhere")])
+def test_a_file_that_cannot_be_written_is_refused_at_once(file: str, cause: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["diff", "latest", "--html", file], ["list", "--write", file]):
+        with pytest.raises(SystemExit):
+            main(command)
+        assert cause in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("text", "size"),
                          [("500", 500), ("1K", 1024), ("20G", 20 << 30), ("20GiB", 20 << 30), ("1.5 mb", 3 << 19), ("2TB", 2 << 40)])
 def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:

@@ -15,7 +15,7 @@ from flows.report import report
 from flows.runs import begin, record
 from flows.runs.record import Record
 from lowering import pipeline
-from lowering.errors import InfraError
+from lowering.errors import ConfigError, InfraError
 from lowering.job import Job
 from tests import toys
 
@@ -95,7 +95,7 @@ def test_a_prepared_job_is_one_json_file(run: Record) -> None:
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InfraError, match=r"is not the folder of a run"):
+    with pytest.raises(ConfigError, match=r"is not the folder of a run"):
         record.load(tmp_path)
 
 
