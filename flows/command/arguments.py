@@ -42,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
 def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
     """Return a parser without arguments, whose help ends with the examples of `verb`."""
     return _Parser(prog=f"shapeline {verb}", description=description, epilog=examples.render(verb).replace("%", "%%"),
-                                   formatter_class=_HelpFormatter)
+                   formatter_class=_HelpFormatter)  # fmt: skip
 
 
 def make_plan_parser(verb: str, description: str) -> argparse.ArgumentParser:
@@ -77,8 +77,17 @@ def make_job_parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Add --output: the folder or URL of finished runs and the store."""
-    parser.add_argument("--output", type=output.locate, default=Path("artifacts"), metavar="DIR|URL",
+    parser.add_argument("--output", type=_parse_output, default=Path("artifacts"), metavar="DIR|URL",
                         help="folder or URL that holds runs/ and store/ (default: artifacts)")
+
+
+def _parse_output(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: name a folder or a URL")
+    found = output.locate(text)
+    if found.exists() and not found.is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a folder")
+    return found
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

@@ -139,7 +139,7 @@ def _sign_results(store: Store, is_trusted: bool, as_json: bool) -> None:
 def _list_ended_jobs(output: Path, run: str) -> Iterator[Path]:
     """Return the folders of the finished jobs of a run. Raises ConfigError if there is no such run."""
     folder = output / RUNS / run
-    if not folder.is_dir():
+    if run in ("", ".", "..") or "/" in run or not folder.is_dir():
         known = sorted(path.name for path in (output / RUNS).glob("*") if path.is_dir() and not path.is_symlink())
         raise ConfigError(Problem(str(output / RUNS), f"has no run '{run}'", f"runs: {', '.join(known[-5:]) or 'none'}"))
     return (path.parent for path in sorted(folder.glob(f"jobs/*/{MANIFEST}")))

@@ -154,7 +154,7 @@ def _make_cells(row: _Row) -> tuple[str, ...]:
         return f"[{colour}]{result.outcome}[/]", result.stage, f"{result.seconds:.1f}", peak, escape(report.describe_cause(result, 60))
     if row.began is None:
         return "[dim]waits[/]", "", "", "", ""
-    return "[cyan]runs[/]", row.stage, f"{time.time() - row.began:.0f}", "", ""
+    return "[cyan]runs[/]", row.stage, f"{max(0.0, time.time() - row.began):.0f}", "", ""
 
 
 def _rank_row(row: _Row) -> int:

@@ -182,6 +182,16 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(file: str, cause: str,
         assert cause in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("output", "cause"), [("", "is empty: name a folder or a URL"), ("README.md", "'README.md' is not a folder")])
+def test_an_output_that_is_no_folder_is_refused(output: str, cause: str, monkeypatch: pytest.MonkeyPatch,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    for command in (["cache", "gc", "--max-bytes", "1G"], ["prune", "--runs", "1"], ["pin"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--output", output])
+        assert cause in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("text", "size"),
                          [("500", 500), ("1K", 1024), ("20G", 20 << 30), ("20GiB", 20 << 30), ("1.5 mb", 3 << 19), ("2TB", 2 << 40)])
 def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:

@@ -201,6 +201,9 @@ def test_gc_at_a_url_keeps_what_named_runs_use_wherever_they_ran(tmp_path: Path,
         caching.main(["gc", "--max-bytes", "0", "--keep", "nosuch", "--output", URL, "--at-url"])
     with pytest.raises(ConfigError, match=r"--at-url: .* is a local folder"):
         caching.main(["gc", "--max-bytes", "0", "--output", str(tmp_path), "--at-url"])
+    for name in ("", "..", "../runs"):
+        with pytest.raises(ConfigError, match="has no run"):
+            caching.main(["gc", "--max-bytes", "0", "--keep", name, "--output", str(tmp_path)])
 
 
 def test_a_url_that_refuses_costs_a_warning_not_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
