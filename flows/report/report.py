@@ -152,8 +152,10 @@ def make_rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
 
 
 def describe_cause(result: JobResult, limit: int = 160) -> str:
-    """Return the first line of the first problem and the number of further ones; without problems, why it is unverified or what was
-    verified in its place, and static dims."""
+    """Return the first line of the first problem and the number of further ones.
+
+    Without problems, return why the job is unverified or what was verified in its place, and its static dims.
+    """
     said = "; ".join(filter(None, (f"unverified: {result.unverified}" if result.unverified else "",
                                    f"verified on {result.verified_on}" if result.verified_on else "", remarks.describe_lost(result))))
     lines = (str(result.problems[0]) if result.problems else said).strip().splitlines() or [""]

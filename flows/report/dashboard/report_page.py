@@ -52,8 +52,11 @@ def make_payload(run: Record, results: Sequence[JobResult], data: Mapping[str, A
 
 
 def make_row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: failure signature;
-    u: why it is unverified; y: the twin that was verified in its place."""
+    """Return the row of a job.
+
+    t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: failure signature; u: why it is unverified; y: the
+    twin that was verified in its place.
+    """
     where = {name: number for number, name in enumerate(stages)}
     first = str(result.problems[0]) if result.problems else ""
     return {
