@@ -13,9 +13,9 @@ from lowering.fitting import find_misfit
 from lowering.ir import text_files
 from lowering.ir.annotations import strip
 from lowering.plain import from_plain, to_plain
+from lowering.record.folder import LEVELS as LEVELS
 from lowering.record.folder import MANIFEST
 
-LEVELS = "levels.json"
 IR = (".py", ".ts", ".mlir")
 _STAGE_FILE = re.compile(r"\d\d-")
 _VALUE = re.compile(r"%[\w$.-]+")

@@ -21,6 +21,7 @@ EVENTS = "events.jsonl"
 LOG = "log.txt"
 TIMINGS = "timings.json"
 MANIFEST = "manifest.json"  # written last: it commits the result
+LEVELS, VIEW = "levels.json", "view.js"  # what the report derives from a committed result
 OWN = frozenset({JOB, REPRO, EVENTS, LOG, TIMINGS, MANIFEST})  # files that no stage writes
 COMPRESS = "compress_bytes"  # in job.json
 SIGNATURE = "signature.json"  # what the stage `package` writes: arguments, results, and the program that `shapeline exec` runs
@@ -110,6 +111,12 @@ def _walk_targets(data: Any) -> Iterator[Any]:
     elif isinstance(data, list):
         for value in data:
             yield from _walk_targets(value)
+
+
+def clear(folder: Path) -> None:
+    """Remove the result of an earlier attempt at the job, and what was derived from it. Raises OSError."""
+    for name in (MANIFEST, EVENTS, LOG, LEVELS, VIEW):
+        (folder / name).unlink(missing_ok=True)
 
 
 def is_prepared(folder: Path) -> bool:

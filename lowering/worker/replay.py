@@ -11,7 +11,7 @@ from typing import Any
 from lowering import files, pipeline
 from lowering.plain import to_plain
 from lowering.record.events import History
-from lowering.record.folder import EVENTS, LOG, MANIFEST, find_store
+from lowering.record.folder import EVENTS, LOG, clear, find_store
 from lowering.record.result import JobResult
 from lowering.store import reuse
 from lowering.store.entries import Store
@@ -26,8 +26,7 @@ def replay(folder: Path, data: Mapping[str, Any], environment: Mapping[str, str]
     found = reuse.find_job_entries(Store(root), data, environment) if root else None
     if found is None:
         return None
-    for name in (MANIFEST, EVENTS, LOG):
-        (folder / name).unlink(missing_ok=True)
+    clear(folder)
     history = History(data["model"]["name"], data["variant"])
     lines: list[str] = []
 

@@ -14,7 +14,7 @@ from lowering.environments import Environment
 from lowering.errors import InfraError, Problem
 from lowering.plain import from_plain
 from lowering.record.events import History
-from lowering.record.folder import EVENTS, JOB, LOG, MANIFEST, Limits
+from lowering.record.folder import EVENTS, JOB, LOG, Limits, clear
 from lowering.record.result import START, UNJUDGED, JobResult, Remark, add_remark
 from lowering.worker import client, native, replay, stacks
 from lowering.worker.child import DISK_FAILED
@@ -34,8 +34,7 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
     try:
         if (result := replay.replay(folder, data, environment or {})) is not None:
             return result
-        for name in (MANIFEST, EVENTS, LOG):
-            (folder / name).unlink(missing_ok=True)
+        clear(folder)
         if limits.deadline is not None and clock.now() >= limits.deadline:
             return watch.build_failed("not_run", Problem("run", "the deadline had passed before the job began", "raise limits.run_seconds"))
         asked = from_plain(Environment, data["environment"]) if data.get("environment") else None

@@ -11,10 +11,10 @@ from typing import Any
 
 from flows.report import levels
 from lowering import files
+from lowering.record.folder import VIEW as VIEW
 from lowering.record.result import JobResult
 from lowering.symbols import views as symbol_views
 
-VIEW = "view.js"
 END = ");\n"
 SCHEMA = 1
 LARGEST = 64 << 20  # larger IR files, in bytes, are only linked by the page

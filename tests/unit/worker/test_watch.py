@@ -203,7 +203,11 @@ def test_jobs_side_by_side_do_not_touch_each_other(tmp_path: Path) -> None:
 
 def test_an_old_result_does_not_stand_in_for_a_missing_one(tmp_path: Path) -> None:
     assert lower(tmp_path, "ok").outcome == "ok"
+    for derived in ("levels.json", "view.js"):
+        (tmp_path / derived).write_text("of the first attempt")
+        os.utime(tmp_path / derived, (time.time() + 86400,) * 2)  # the clock was set back since
     assert lower(tmp_path, "os._exit").outcome == "crash"
+    assert not {"levels.json", "view.js"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_folder_that_cannot_be_written_is_infra(tmp_path: Path) -> None:
