@@ -42,21 +42,26 @@ class Data:
         return not (self.bench.is_random or self.bench.makes_integers or self.bench.has_vectors or self.reference.runs)
 
 
-def check(data: Data, run: LevelRun, compare: Callable[[], LevelCheck]) -> LevelCheck:
-    """Return the verdict of an earlier equal comparison, or that of `compare`, which later ones take over if all results agree."""
+def check(data: Data, run: LevelRun, rank: int, compare: Callable[[], LevelCheck]) -> LevelCheck:
+    """Return the verdict of an earlier equal comparison, or that of `compare`, which later ones take over if all results agree.
+
+    rank: of the effort of compilations; an earlier comparison is equal if it made the same or more.
+    """
     held, start = verdicts.current(), time.perf_counter()
     is_examined = data.reference.seconds < EXAMINED_SECONDS
     key = _compute_key(held, data, run) if held is not None and data.is_fixed else None
     if held is None or key is None:
         return compare()
     # a comparison that was examined says more than one that was not
-    if (found := held.find(f"{key}{_EXAMINED}") or (None if is_examined else held.find(key))) is not None:
+    found = held.find(f"{key}{_EXAMINED}") or (None if is_examined else held.find(key))
+    if found is not None and found["rank"] >= rank:
         data.bench.noted += [(code, place, message) for code, place, message in found["noted"]]
         return replace(from_plain(LevelCheck, found["check"]), seconds=time.perf_counter() - start, maker=found["maker"])
     before = len(data.bench.noted)
     checked = compare()
     if checked.agrees and data.is_fixed:
-        held.put(f"{key}{_EXAMINED}" if is_examined else key, {"check": to_plain(checked), "noted": data.bench.noted[before:]})
+        verdict = {"check": to_plain(checked), "noted": data.bench.noted[before:], "rank": rank}
+        held.put(f"{key}{_EXAMINED}" if is_examined else key, verdict)
     return checked
 
 

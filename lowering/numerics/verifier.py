@@ -25,7 +25,7 @@ from lowering.numerics.coverage.space import Point, Space
 from lowering.numerics.judging.ancestry import converts, trace_results
 from lowering.numerics.reference import Reference
 from lowering.numerics.remembered import References
-from lowering.numerics.running import counted
+from lowering.numerics.running import compilation, counted
 from lowering.numerics.running.compilation import Effort
 from lowering.numerics.running.runner import LevelRun, Tensors
 from lowering.numerics.running.xla import Xla
@@ -215,8 +215,9 @@ class _Trial:
             return checked
 
         device.effort, device.may_lose_nan = effort, effort == "quick" and may_lose_nan
+        rank = compilation.rank(device.effort, device.may_lose_nan) if run.form.level in _HLO else 0
         try:
-            return takeover.check(data, run, compare)
+            return takeover.check(data, run, rank, compare)
         finally:
             device.effort, device.may_lose_nan = "full", False
 
@@ -267,10 +268,10 @@ def _choose_seed(seed: int, sizes: Mapping[str, int]) -> int:
 def _find_cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:
     """Return a point with few elements among those whose sizes are all 2 or more, or the last point if there is none.
 
-    Of the points with at most twice the fewest elements, the one with the smallest sizes is taken: jobs that differ in a maximum share it.
+    Of those with at most four times the fewest elements, the one with the smallest sizes is taken: jobs that differ in a maximum share it.
     """
     wide = [point for point in chosen if min(point.sizes.values(), default=2) >= 2]
-    most = 2 * min((space.elements(point.sizes) for point in wide), default=0)
+    most = 4 * min((space.elements(point.sizes) for point in wide), default=0)
     few = [point for point in wide if space.elements(point.sizes) <= most]
     return min(few, key=lambda point: sum(point.sizes.values())) if few else chosen[-1] if chosen else None
 

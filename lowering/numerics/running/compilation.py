@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lowering.custom import bridge
 from lowering.errors import Problem, Unsupported
@@ -30,6 +30,11 @@ _REDUCED = {**_QUICK, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TY
 _PLAIN_TYPES = frozenset({"f32", "f64", "i1", "i32", "i64", "ui32", "ui64"})
 _NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
     "custom_call", "fft", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite"))
+
+
+def rank(effort: Effort, may_lose_nan: bool) -> int:
+    """Return a number that is larger the more a compilation is like that of XLA's default options."""
+    return 0 if may_lose_nan else 1 + get_args(Effort).index(effort)
 
 
 @dataclass(frozen=True)

@@ -117,13 +117,15 @@ class Xla:
 
     def identify(self, module: str | bytes, arguments: Sequence[torch.Tensor],
                  values: Mapping[int, int] = MappingProxyType({})) -> str | None:
-        """Return a digest of all that `run` runs: the program at these shapes, the compiler, its options, and the processor.
+        """Return a digest of what `run` runs, whatever the effort of its compilation.
 
-        Return None where it may run more than that: ops outside of XLA, or on a GPU. Raises Refused and StageFailed, see `refine`.
+        It covers the program at these shapes, the compiler, its options, and the processor. Return None where more than that may run: ops
+        outside of XLA, or on a GPU. Raises Refused and StageFailed, see `refine`.
         """
         if self.platform != "cpu" or bridge.may_call(module):
             return None
-        return self._plan(self._refine(self._describe(module, arguments, values))).key
+        static = self._refine(self._describe(module, arguments, values))
+        return executables.compute_key(static, self._version, {**self.options, "is strict": self.is_strict})
 
     def _describe(self, module: str | bytes, arguments: Sequence[torch.Tensor], values: Mapping[int, int]) -> tuple[Any, ...]:
         shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments)
@@ -139,10 +141,14 @@ class Xla:
     def _plan(self, static: bytes) -> Plan:
         """Return how a static module is compiled: one of the last few plans, or a new one."""
         key = static, self.effort, self.may_lose_nan
-        plan = self._planned.pop(key, None) or compilation.plan(static, self.platform, _find_device(self.platform).client.platform_version,
-                                                                self.options, self.is_strict, self.effort, self.may_lose_nan)
+        plan = self._planned.pop(key, None) or compilation.plan(static, self.platform, self._version, self.options, self.is_strict,
+                                                                self.effort, self.may_lose_nan)
         _keep_last(self._planned, key, plan)
         return plan
+
+    @property
+    def _version(self) -> str:
+        return str(_find_device(self.platform).client.platform_version)
 
     def compile(self, static: bytes) -> Any:
         """Compile a static StableHLO module to a loaded executable."""

@@ -53,6 +53,14 @@ def test_ranges_and_the_levels_above_do_not_matter_where_the_program_that_runs_i
     assert set(map(tuple, verify(other).values())) == {("run/job", "run/job")}
 
 
+def test_a_comparison_is_taken_over_if_it_was_compiled_with_the_same_effort_or_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    less = verify(PARTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(verifier, "is_long_loop", lambda *_: True)  # XLA's default options at all points
+        assert verify(PARTS) == {key: ["run/job", ""] for key in less}
+    assert verify(PARTS) == {key: ["run/job", "run/job"] for key in less}
+
+
 @pytest.mark.parametrize("other", [
     None, {**PARTS, "weights": "b"}, {**PARTS, "stage": {"seed": 1}}, {**PARTS, "source": {"lowering/x.py": "b"}},
     {**PARTS, "devices": {"gpus": ["g"]}}, {**PARTS, "model": {"declared": to_plain(MODEL), "source": {"mine.py": "b"}}},
