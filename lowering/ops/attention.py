@@ -24,7 +24,7 @@ def scaled_dot_product(
 ) -> Tensor:
     """Return softmax(query @ key^T * scale + mask) @ value over (..., heads, length, width), as torch documents it.
 
-    A row that is masked completely gives zeros. Raises NotImplementedError for dropout_p > 0.
+    A row of scores that are all -inf, such as one that is masked completely, gives zeros. Raises NotImplementedError for dropout_p > 0.
     """
     if dropout_p > 0.0:
         raise NotImplementedError("scaled_dot_product_attention with dropout draws random numbers")
@@ -37,7 +37,13 @@ def scaled_dot_product(
         scores = torch.where(rows >= torch.arange(key.shape[-2], device=query.device), scores, -math.inf)
     elif attn_mask is not None:  # eager adds masks, NaN of what is masked remains
         scores = scores + (torch.where(attn_mask, 0.0, -math.inf).to(scores.dtype) if attn_mask.dtype is torch.bool else attn_mask)
-    return torch.matmul(softmax_or_zeros(scores) if is_causal or attn_mask is not None else torch.softmax(scores, -1), value)
+    if is_causal or attn_mask is not None:
+        return torch.matmul(softmax_or_zeros(scores), value)
+    attended = torch.matmul(torch.softmax(scores, -1), value)
+    if isinstance(key.shape[-2], int) and key.shape[-2] == 0:
+        return attended
+    # rows of -inf without a mask are rare: asked of the maximum, which the softmax needs too, this costs least
+    return torch.where(scores.amax(-1, keepdim=True) == -math.inf, 0.0, attended)
 
 
 def flexible(query: Tensor, key: Tensor, value: Tensor, score_mod: Callable[..., Tensor], block_mask: Sequence[Any], scale: float,

@@ -242,7 +242,7 @@ def test_nan_of_a_transposed_kernel_reaches_only_what_it_is_multiplied_with() ->
 @pytest.mark.parametrize(("place", "number"), [(1, NAN), (1, INF), (1, -INF), (2, NAN), (2, INF), (0, INF)])
 def test_attention_keeps_nan_and_infinities_where_eager_has_them(form: str, place: int, number: float) -> None:
     given = [normal(2, 4, 5, 8), normal(2, 4, 6, 8), normal(2, 4, 6, 8)]
-    given[1][:, :, :2, 3] = torch.tensor([1.0, -1.0])  # without a mask, a row of scores that are all -inf differs (docs/special_values.md)
+    given[1][:, :, :2, 3] = torch.tensor([1.0, -1.0])
     given[place][0, 1, -1, 3] = number
     kept = torch.rand(2, 1, 5, 6) > 0.4
     kept[:, :, 0] = False
@@ -250,6 +250,13 @@ def test_attention_keeps_nan_and_infinities_where_eager_has_them(form: str, plac
     mask, is_causal = masks.get(form), form == "causal"
     torch.testing.assert_close(attention.scaled_dot_product(*given, mask, is_causal=is_causal),
                                torch.nn.functional.scaled_dot_product_attention(*given, mask, is_causal=is_causal), equal_nan=True)
+
+
+@pytest.mark.parametrize("keys", [0, 1, 6])
+def test_attention_to_keys_of_infinity_is_zero(keys: int) -> None:
+    query, value = normal(2, 4, 5, 8).abs(), normal(2, 4, keys, 8)
+    given = query, torch.full((2, 4, keys, 8), -INF), value
+    torch.testing.assert_close(attention.scaled_dot_product(*given), torch.nn.functional.scaled_dot_product_attention(*given))
 
 
 @pytest.mark.parametrize(("replacement", "samples"), [(True, 3), (False, 3), (False, 1)])
