@@ -37,6 +37,9 @@ class Value:
         raise NotImplementedError
 
 
+_COMMUTATIVE = frozenset(("max", "min", "eq"))
+
+
 class Keyed:
     """Base of immutable values of which equal `_key`s make equal ones. The hash is computed once."""
 
@@ -71,13 +74,14 @@ class Atom(Keyed):
 
     @cached_property
     def _key(self) -> tuple[str, str, str]:
-        return (self.op, self.name, ", ".join(map(str, self.operands)))
+        words = map(str, self.operands)
+        return (self.op, self.name, ", ".join(sorted(words) if self.op in _COMMUTATIVE else words))
 
     def __lt__(self, other: Atom) -> bool:
         return self._key < other._key
 
     def __str__(self) -> str:
-        return self.name if self.op == "symbol" else f"{self.op}({self._key[2]})"
+        return self.name if self.op == "symbol" else f"{self.op}({', '.join(map(str, self.operands))})"
 
 
 @dataclass(frozen=True)

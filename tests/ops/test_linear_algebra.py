@@ -72,6 +72,11 @@ def test_tall_matrices() -> None:
     assert differences(ANY, (("b", "m", 3),), [(matrices(5, 6, 3),), (matrices(4, 4, 3),)], least=4) == []
 
 
+def test_tall_and_wide_matrices_of_one_program() -> None:
+    forms = {"pinv": torch.linalg.pinv, "lstsq": lambda a: torch.linalg.lstsq(a, a[:, :1] + 1).solution}
+    assert differences(forms, (("m", "n"),), [(matrices(5, 3),), (matrices(2, 4),), (matrices(3, 3),)], least=1) == []
+
+
 def test_what_has_no_inverse() -> None:
     forms = {"det": torch.linalg.det, "slogdet": torch.linalg.slogdet, "info": lambda a: torch.linalg.lu_factor_ex(a)[2],
              "info of a Cholesky factor": lambda a: torch.linalg.cholesky_ex(a)[1],

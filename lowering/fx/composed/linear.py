@@ -38,14 +38,15 @@ def solve_least_squares(matrix: torch.Tensor, right: torch.Tensor, rcond: float 
                         driver: str | None = None) -> LeastSquares:
     """Return torch.linalg.lstsq: the shortest of the best solutions, by singular values, those up to rcond * the largest taken for 0.
 
-    rcond is by default the precision of the dtype times the larger size. The driver gels takes the matrix to have full rank.
+    rcond is by default the precision of the dtype times the larger size. The driver gels takes the matrix to have full rank. The solution
+    is that of the pseudoinverse, whose gradient is finite where singular values are equal.
     """
     is_vector = linear.takes_vector(matrix, right)
-    left, values, adjoint = torch.linalg.svd(matrix, full_matrices=False)
+    values = torch.linalg.svdvals(matrix)
     share: Any = torch.finfo(values.dtype).eps * torch.sym_max(matrix.shape[-2], matrix.shape[-1]) if rcond is None else rcond
     is_used = values > (0 if driver == "gels" else share * values.amax(-1, keepdim=True))
-    inverse = torch.where(is_used, 1 / torch.where(is_used, values, 1), 0).unsqueeze(-1)
-    solution = adjoint.mH @ (inverse * (left.mH @ (right.unsqueeze(-1) if is_vector else right)))
+    inverse = torch.linalg.pinv(matrix, rtol=0.0 if driver == "gels" else rcond)
+    solution = inverse @ (right.unsqueeze(-1) if is_vector else right)
     rank = values.new_empty([0], dtype=torch.int64) if driver == "gels" else is_used.sum(-1)
     given = values if driver in ("gelsd", "gelss") else values.new_empty([0])
     return LeastSquares(solution.squeeze(-1) if is_vector else solution, rank, given)

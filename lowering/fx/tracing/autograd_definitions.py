@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch._C import DispatchKey
 
 from lowering.eager.control_flow import replace_gradients
+from lowering.ops.algebra import factor_gradients
 from lowering.ops.tables.decompositions import TABLE
 
 aten = torch.ops.aten
@@ -28,10 +31,14 @@ def replace_definitions() -> AbstractContextManager[None]:
 def replace_gradients_of_sizes() -> AbstractContextManager[None]:
     """Return a context in which no gradient makes a size a number, or takes a decision by one; for joint graphs.
 
-    torch pads or cuts the gradients of Fourier transforms of real numbers to half of the dim, and makes zeros of the traced sizes for sgn.
+    torch pads or cuts the gradients of Fourier transforms of real numbers to half of the dim, compares rows with columns for those of
+    singular values and pseudoinverses, and makes zeros of the traced sizes for sgn.
     """
-    halved = {op: TABLE[op].decomposition for op in (aten._fft_r2c.default, aten._fft_c2r.default)}
-    return replace_gradients({**halved, aten.sgn.default: _sgn})
+    halved: dict[Any, Callable[..., Any]] = {op: TABLE[op].decomposition for op in (aten._fft_r2c.default, aten._fft_c2r.default)}
+    return replace_gradients({
+        **halved, aten.sgn.default: _sgn, aten._linalg_svd.default: factor_gradients.svd,
+        aten.linalg_pinv.atol_rtol_tensor: factor_gradients.pseudoinverse,
+    })  # fmt: skip
 
 
 def _sgn(tensor: torch.Tensor) -> torch.Tensor:

@@ -161,7 +161,7 @@ def test_a_part_of_a_dim_may_have_one_element(tokens: int) -> None:
         torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("name", ["Spectral", "Written", "Scanned"])
+@pytest.mark.parametrize("name", ["Spectral", "Fitted", "Written", "Scanned"])
 def test_gradients_ask_nothing_of_a_dim(name: str) -> None:
     declared = replace(model(name), symbols={"batch": Symbol(1, 64)})
     program = exported(declared)

@@ -104,3 +104,12 @@ def test_what_ranges_and_exact_division_decide(got: Expression, wanted: Expressi
 def test_what_no_range_decides_stays() -> None:
     assert arithmetic.compare("lt", S, B).constant is None
     assert arithmetic.divide_exactly(S, ex.number(4)) is None
+
+
+def test_the_order_of_operands_makes_no_difference_where_the_op_has_none() -> None:
+    a, b = ex.symbol("a", 0, 9), ex.symbol("b", 1, 64)
+    for build in (arithmetic.minimum, arithmetic.maximum, lambda left, right: arithmetic.compare("eq", left, right)):
+        assert build(a, b) == build(b, a)
+        assert hash(build(a, b)) == hash(build(b, a))
+    assert arithmetic.minimum(a, b) != arithmetic.maximum(a, b)
+    assert arithmetic.compare("lt", a, b) != arithmetic.compare("lt", b, a)
