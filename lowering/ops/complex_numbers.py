@@ -107,9 +107,8 @@ def power(base: Any, exponent: Any) -> Tensor:
             return functools.reduce(torch.mul, [base] * int(exponent))
         if exponent == 0.5:
             return base.sqrt()  # type: ignore[no-any-return]
-    given = (base, exponent)
-    dtype = functools.reduce(torch.promote_types, [one.dtype.to_complex() for one in given if isinstance(one, torch.Tensor)])
-    base, exponent = torch.broadcast_tensors(*(_to_complex(one, dtype) for one in given))
+    dtype = torch.result_type(base, exponent)
+    base, exponent = torch.broadcast_tensors(*(_to_complex(one, dtype) for one in (base, exponent)))
     general = _parts(torch.exp(exponent * torch.log(base)), base)
     is_zero, sign = base.abs() == 0, _parts(exponent, base)[0].sign()
     # of 0: 0 for exponents with a positive real part, infinite for a negative one

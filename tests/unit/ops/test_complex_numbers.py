@@ -35,3 +35,13 @@ def test_inverse_functions_by_the_sign_of_zero_and_products() -> None:
     forms = {name: getattr(torch, name) for name in ("acos", "asin", "atan", "acosh", "asinh", "atanh", "prod")}
     forms |= {"prod of rows": lambda z: z[None].prod(1, keepdim=True), "prod of reals": lambda z: z.real.prod(0, dtype=torch.complex128)}
     assert differences(forms, (("n",),), [(z,), (z[1:2],), (z[:0],), (z.conj_physical() * 0.9,)]) == []
+
+
+def test_powers_with_tensors_of_other_dtypes() -> None:
+    forms = {
+        "whole exponents": lambda z: z ** torch.arange(-2, 4).unsqueeze(-1), "a whole exponent": lambda z: z ** torch.tensor(3),
+        "whole bases": lambda z: torch.arange(1, 4).unsqueeze(-1) ** z, "a double": lambda z: z ** torch.tensor(1.5, dtype=torch.float64),
+        "bools": lambda z: z ** torch.tensor([[True], [False]]), "doubles": lambda z: z ** torch.tensor([[0.5], [-1]], dtype=torch.float64),
+    }  # fmt: skip
+    points = [(torch.complex(torch.randn(size), torch.randn(size)),) for size in (4, 1, 7)]
+    assert differences(forms, (("n",),), points) == []
