@@ -15,7 +15,7 @@ from lowering.sizes.parsing import Term, Unknown, Unreadable, parse
 from lowering.sizes.ranges import Range
 from lowering.symbols.allowed import list_sizes
 from lowering.symbols.schema import Line, Relation
-from lowering.symbols.tracing.events import Event
+from lowering.symbols.tracing.events import Event, decides_nothing, is_of_slice
 from lowering.symbols.tracing.exporting import NAME, Export
 from lowering.symbols.tracing.frames import convert_spot
 
@@ -71,11 +71,11 @@ def _read_condition(event: Event) -> tuple[Kind, str] | None:
         if "suppressed" in prefix:
             return None
         if prefix.startswith("runtime_assert"):
-            return "runtime_assert", expr
+            return None if is_of_slice(event) else ("runtime_assert", expr)
         if expr.startswith("Eq("):
             return "divisibility" if "Mod(" in expr and expr.endswith(", 0)") else "equality", expr
         return "guard", expr
-    if event.kind in ("assumption", "ignored", "real_value"):
+    if event.kind in ("assumption", "ignored", "real_value") and not decides_nothing(event):
         return "assumption", read_assumption(event)
     return None
 

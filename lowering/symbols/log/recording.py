@@ -15,7 +15,7 @@ from lowering.symbols.log.table import build_symbol_table
 from lowering.symbols.log.warned import list_warnings
 from lowering.symbols.schema import Happening, SymbolRecord, Warned
 from lowering.symbols.tracing.capture import Log
-from lowering.symbols.tracing.events import Event
+from lowering.symbols.tracing.events import Event, decides_nothing
 from lowering.symbols.tracing.exporting import Export, list_versions
 from lowering.symbols.tracing.frames import convert_spot
 
@@ -70,7 +70,7 @@ def _describe_event(export: Export, event: Event) -> Happening | None:
         case "guard":
             text = f"{data['prefix']}: {export.translate(str(data['expr']))}"
         case "assumption" | "ignored" | "real_value":
-            text = f"{export.translate(read_assumption(event))}, unchecked"
+            text = f"{export.translate(read_assumption(event))}, " + ("of no effect" if decides_nothing(event) else "unchecked")
         case "discarded":
             text = f"{symbol} of a retrace is {data['value']}"
         case "env":

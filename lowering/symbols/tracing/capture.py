@@ -24,7 +24,7 @@ from torch.fx.experimental import _config as shapes_config
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from lowering.symbols.tracing import frames
-from lowering.symbols.tracing.events import Event, read_structured, read_text
+from lowering.symbols.tracing.events import ASKED_BY, Event, read_structured, read_text
 
 SHAPES = "torch.fx.experimental.symbolic_shapes"
 TRACE = "torch.__trace"
@@ -61,6 +61,8 @@ class Log:
 
     def add(self, kind: str, data: dict[str, Any]) -> None:
         stack = frames.read_live_stack(self.base) or frames.filter_summary(TracingContext.extract_stack())
+        if kind in ("assumption", "guard"):
+            data = {**data, ASKED_BY: frames.list_torch_functions(self.base)}
         self.events.append(Event(kind, data, stack, time.perf_counter() - self.started))
 
     def fail(self) -> None:

@@ -20,6 +20,17 @@ class Event:
     seconds: float = 0.0
 
 
+# Key of the data of an assumption or a guard: the names of torch's functions that asked, as a set.
+ASKED_BY = "asked_by"
+
+# Functions of torch whose assumptions say nothing about results. Those on contiguity decide strides, which no program of ours has. A
+# broadcast that torch takes for none asserts that the sizes are equal. The size of a slice that is not known gets a symbol of its own.
+_STRIDES = ("is_contiguous", "check_contiguous_sizes_strides", "is_contiguous_for_memory_format", "is_channels_last_contiguous_2d",
+            "is_channels_last_contiguous_3d", "_is_non_overlapping_and_dense_or_false", "is_non_overlapping_and_dense_or_false",
+            "are_strides_like_channels_last_or_false", "compute_elementwise_output_logical_to_physical_perm",
+            "_get_output_tensor_from_cache_entry", "make_contiguous_strides_for", "_extract_tensor_metadata")  # fmt: skip
+_NO_CONDITION = frozenset((*_STRIDES, "constructors", "_broadcast_shapes", "_compute_slice_index", "slice_forward"))
+
 # Message templates of the logger `torch.fx.experimental.symbolic_shapes`. Others add no information about symbols.
 TEXT: dict[str, tuple[str, tuple[str, ...]]] = {
     "create_env": ("env", ()),
@@ -64,3 +75,13 @@ def read_structured(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | N
     metadata: Mapping[str, Any] = getattr(record, "metadata", {})
     name = next((name for name in STRUCTURED if name in metadata), None)
     return (STRUCTURED[name], dict(metadata[name])) if name else None
+
+
+def decides_nothing(event: Event) -> bool:
+    """Return whether the results are the same whether or not an assumption is true, by the function of torch that made it."""
+    return event.kind == "assumption" and not _NO_CONDITION.isdisjoint(event.data.get(ASKED_BY, ()))
+
+
+def is_of_slice(event: Event) -> bool:
+    """Return whether an assertion says that a size which data decide is one that a slice can have, which is always true."""
+    return "slice_forward" in event.data.get(ASKED_BY, ())

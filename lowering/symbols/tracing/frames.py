@@ -46,6 +46,16 @@ def read_live_stack(base: FrameType | None) -> tuple[Spot, ...]:
     return tuple(reversed(found))
 
 
+def list_torch_functions(base: FrameType | None) -> frozenset[str]:
+    """Return the names of torch's functions on the stack between the model's innermost frame, or `base`, and the caller."""
+    found: list[str] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not base and not is_model_code(frame.f_code.co_filename):
+        found.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return frozenset(found)
+
+
 def filter_summary(summary: Iterable[FrameSummary]) -> tuple[Spot, ...]:
     """Return the model's frames of a traceback, innermost last."""
     return tuple((frame.filename, frame.lineno or 0, frame.name) for frame in summary if is_model_code(frame.filename))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from lowering.eager import inputs
 from lowering.fx import dynamic_shapes
@@ -79,6 +80,17 @@ class ManyChunks(torch.nn.Module):
 class Selecting(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[x.nonzero().squeeze(1)]  # line: nonzero
+
+
+class Guessing(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = x.nonzero()
+        return found * 2 if guard_or_false(found.shape[0] == 3) else found  # line: guess
+
+
+class Sliced(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[: x.sum().long()].relu() + 1
 
 
 class Counting(torch.nn.Module):
