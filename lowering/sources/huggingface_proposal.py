@@ -47,6 +47,8 @@ def _propose_small(architecture: str) -> Proposal:
     if config is None:
         raise LoadError(Problem("--from huggingface", f"'{architecture}' is not a model with a config of its own", "name a model class"))
     factory: Tree = {TARGET: "lowering.sources.huggingface.build", "config": config.__name__, "architecture": architecture}
+    if sizes.has_experts(config):
+        factory["experts"] = "batched_mm"
     found: Proposal | None = None
     least = math.inf
     for proposal, count in _try_all(factory, config):
@@ -75,7 +77,7 @@ def _try_all(factory: Tree, config: Any) -> Iterator[tuple[Proposal, float]]:
             reason = _name_reason(proposal)
             usual, many = _try(factory, sizes.filter_known(config, plain), default, values=False)
             yield usual, many
-            if not usual.complete and _name_reason(usual) == reason:
+            if count <= FEW and not usual.complete and _name_reason(usual) == reason:
                 return
     yield _try(factory, sizes.filter_known(config, {**plain, **sizes.DEPTH}), shallow)
     yield _try(factory, sizes.filter_known(config, plain), default)
@@ -89,8 +91,6 @@ def _name_reason(proposal: Proposal) -> str:
 def _try(factory: Tree, kwargs: Tree, note: str, values: bool = True) -> tuple[Proposal, float]:
     """Return the proposal with these keys of the config, and how many parameters its model has. values: see `trials.find_refusal`."""
     given = {**factory, "kwargs": kwargs}
-    if any(f"'{name}'" in repr(kwargs) for name in sizes.EXPERTS):
-        given = {**factory, "experts": "batched_mm", "kwargs": kwargs}
     make = partial(huggingface.build, **{key: value for key, value in given.items() if key != TARGET})
     try:
         module = trials.build(make)

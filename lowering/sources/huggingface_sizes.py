@@ -37,7 +37,7 @@ _FREE: Mapping[str, Any] = {key: SMALL[key] for key in (
     "vocab_size", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "num_experts_per_tok", "n_group", "topk_group",
     "num_queries", "default_language", *EXPERTS, *DEPTH)}  # fmt: skip
 _WIDTH = re.compile(r"hidden|embed|embd|intermediate|inner|model|ffn|mlp|_dims?$|^dim|rank|channel|filters|width|proj|groups|d_ff|d_kv")
-_OTHER = re.compile(r"num_|^n_(?!embd|inner)|token|kernel|patch|image|position|layers|stride|vocab|in_chan|max_|_id$|heads|ratio")
+_OTHER = re.compile(r"num_|^n_(?!embd|inner|filters)|token|kernel|patch|image|position|layers|stride|vocab|in_chan|max_|_id$|heads|ratio")
 _INDICES = re.compile(r"(_ids|_indexes|_indices|_layers|_blocks|_idx|_index)$")
 _STAGES = ("depths", "blocks_per_stage", "stage_num_blocks", "num_blocks", "stage_numb_of_layers")
 FEWEST = 2  # layers of a stack
@@ -87,6 +87,13 @@ def _read_int(config: Any, key: str) -> int:
     except Exception:  # noqa: BLE001 - a config may refuse a key that differs between its layers
         return 0
     return value if isinstance(value, int) else 0
+
+
+def has_experts(config: Any) -> bool:
+    """Return whether a config class, or a config inside its default, counts experts."""
+    default = _make_default(config)
+    parts = [] if default is None else [type(part) for part in vars(default).values() if hasattr(part, "sub_configs")]
+    return bool(huggingface.list_known_keys(config) & set(EXPERTS)) or any(map(has_experts, parts))
 
 
 def _make_default(config: Any) -> Any:
