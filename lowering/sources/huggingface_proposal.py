@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,9 +37,23 @@ def propose(architecture: str) -> Proposal:
     """Propose a small model of a transformers architecture. Raises LoadError if there is no such class."""
     import transformers  # imported here because it takes seconds
 
-    found = _propose_small(architecture)
+    with _silence_configs():
+        found = _propose_small(architecture)
     rest = () if found.complete else documented.list_notes(getattr(transformers, architecture).forward, found.inputs)
     return replace(found, notes=(*found.notes, *rest))
+
+
+@contextmanager
+def _silence_configs() -> Iterator[None]:
+    """Keep transformers from warning of token ids outside a small vocabulary, and of what else its default configs lack."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _propose_small(architecture: str) -> Proposal:

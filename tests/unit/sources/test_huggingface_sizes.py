@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -50,3 +51,18 @@ def test_a_reason_that_does_not_depend_on_sizes_ends_the_search(monkeypatch: pyt
     found = huggingface_proposal.propose("BrosModel")
     assert "You have to specify bbox" in found.refusal and found.notes[0].startswith("The sizes are small")
     assert len(built) == 2  # small, and by default
+
+
+def test_transformers_does_not_warn_of_the_configs_that_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", said.append)
+    logger, before = logging.getLogger("transformers"), transformers.logging.get_verbosity()
+    logger.addHandler(handler)
+    transformers.logging.set_verbosity_warning()
+    try:
+        huggingface_proposal.propose("ModernBertModel")  # its tokens of classes are none of a small vocabulary
+        assert said == [] and transformers.logging.get_verbosity() == logging.WARNING
+    finally:
+        logger.removeHandler(handler)
+        transformers.logging.set_verbosity(before)
