@@ -15,7 +15,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from lowering.fx import cleanup
 from lowering.symbols.conditions.deferred import Deferred
-from lowering.symbols.conditions.relations import find_failing
+from lowering.symbols.conditions.relations import find_failing, warn_assumptions
 from lowering.symbols.schema import SymbolRecord
 from lowering.symbols.tracing.exporting import Export
 from lowering.symbols.tracing.frames import Spot
@@ -92,8 +92,9 @@ def mark_relations(found: SymbolRecord, conditions: Sequence[Deferred]) -> Symbo
         one.expr: one.verdict for one in conditions if one.verdict == "compared" or one.verdict == "implied"}
     texts = {relation.text for relation in found.relations if relation.expr in spared}
     relations = tuple(replace(each, holds=spared[each.expr]) if each.expr in spared else each for each in found.relations)
-    warnings = tuple(each for each in found.warnings if each.code != "guard_within_range" or each.place not in texts)
-    return replace(found, relations=relations, warnings=warnings)
+    warnings = (each for each in found.warnings if each.code != "unchecked_assumption"
+                and (each.code != "guard_within_range" or each.place not in texts))  # fmt: skip
+    return replace(found, relations=relations, warnings=(*warnings, *warn_assumptions(relations)))
 
 
 def _choose_points(one: Deferred, export: Export) -> list[dict[str, int]]:

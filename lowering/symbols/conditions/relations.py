@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Literal, Protocol
@@ -14,7 +14,7 @@ from lowering.sizes.evaluation import Undefined, evaluate
 from lowering.sizes.parsing import Term, Unknown, Unreadable, parse
 from lowering.sizes.ranges import Range
 from lowering.symbols.allowed import list_sizes
-from lowering.symbols.schema import Line, Relation
+from lowering.symbols.schema import Line, Relation, Warned
 from lowering.symbols.tracing.events import Event, decides_nothing, is_of_slice
 from lowering.symbols.tracing.exporting import NAME, Export
 from lowering.symbols.tracing.frames import convert_spot
@@ -55,7 +55,7 @@ def list_relations(export: Export) -> tuple[Relation, ...]:
         if retraced or _is_request(kind, expr, line, export):
             continue
         if key in found:
-            found[key] = _count_again(found[key])
+            found[key] = replace(found[key], times=found[key].times + 1)
             continue
         text = export.translate(expr)
         holds, fails_at = judge(expr, export)
@@ -88,6 +88,17 @@ def read_assumption(event: Event) -> str:
     return str(sympy.Not(expr)) if value in (False, sympy.false) else f"Eq({expr}, {value})"
 
 
+def warn_assumptions(found: Iterable[Relation]) -> Iterator[Warned]:
+    """Warn of the assumptions that may not hold, once per code line: one line can make torch assume several things."""
+    lines: dict[Line | None, list[str]] = {}
+    for relation in found:
+        if relation.kind == "assumption" and relation.holds not in ("always", "compared", "implied"):
+            lines.setdefault(relation.line, []).append(relation.text)
+    for line, texts in lines.items():
+        message = f"assumed without a check: {', '.join(dict.fromkeys(texts))}"
+        yield Warned("unchecked_assumption", message, str(line or "torch"), None, line)
+
+
 def _is_request(kind: Kind, expr: str, line: Line | None, export: Export) -> bool:
     """Return whether an equality only repeats the declaration of the model: a shared symbol, or a dim derived from one."""
     if kind != "equality":
@@ -96,10 +107,6 @@ def _is_request(kind: Kind, expr: str, line: Line | None, export: Export) -> boo
         return _is_implied(expr, export)
     left, _, right = export.translate(expr).partition(" == ")
     return left == right
-
-
-def _count_again(relation: Relation) -> Relation:
-    return replace(relation, times=relation.times + 1)
 
 
 def _list_checkers(kind: Kind, expr: str, export: Export) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lowering.sizes.ranges import Range, round_down, round_up
-from lowering.symbols.conditions.relations import Sizes
-from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, Warned
+from lowering.symbols.conditions.relations import Sizes, warn_assumptions
+from lowering.symbols.schema import Relation, Requested, SymbolEntry, Warned
 from lowering.symbols.tracing.exporting import Export
 
 
@@ -23,7 +23,7 @@ def list_size_warnings(
 ) -> tuple[Warned, ...]:
     """Return those about sizes. symbols: of the program, none if the export failed."""
     return (*(warning for dim in dims if (warning := _warn_lost(dim)) is not None), *_warn_changed(dims), *_warn_examples(dims),
-            *_warn_ranges(sizes, symbols), *_warn_guards(found, failed), *_warn_assumptions(found))
+            *_warn_ranges(sizes, symbols), *_warn_guards(found, failed), *warn_assumptions(found))
 
 
 def _warn_lost(dim: Requested) -> Warned | None:
@@ -79,17 +79,6 @@ def _warn_guards(found: tuple[Relation, ...], failed: bool) -> Iterator[Warned]:
         if relation.holds == "no" and relation.kind in ("guard", "equality", "divisibility", "runtime_assert"):
             sizes = ", ".join(f"{name}={size}" for name, size in relation.fails_at.items())
             yield Warned("guard_within_range", f"{relation.text} does not hold at {sizes}", relation.text, None, relation.line)
-
-
-def _warn_assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
-    """Warn once per code line, because one line can make torch assume the same of contiguity, broadcasting and emptiness."""
-    lines: dict[Line | None, list[str]] = {}
-    for relation in found:
-        if relation.kind == "assumption":
-            lines.setdefault(relation.line, []).append(relation.text)
-    for line, texts in lines.items():
-        message = f"assumed without a check: {', '.join(dict.fromkeys(texts))}"
-        yield Warned("unchecked_assumption", message, str(line or "torch"), None, line)
 
 
 def _warn_log(export: Export) -> Iterator[Warned]:
