@@ -17,7 +17,7 @@ from lowering.errors import LoadError, Problem
 from lowering.recipe import TARGET
 from lowering.sources import documented, huggingface, trials
 from lowering.sources import huggingface_sizes as sizes
-from lowering.sources.proposal import MISSING, SEQUENCE, Proposal, Tree, make_leaf, raise_minimums
+from lowering.sources.proposal import MISSING, SEQUENCE, Proposal, Tree, fit_ranges, make_leaf
 
 FRAMES = "frames"  # the symbol of the length of a sequence that is not text
 # Keys of configs that have the size of a dim, by the name of the dim in the docstrings of forward; and the symbols of dims without a key.
@@ -120,7 +120,7 @@ def _try(factory: Tree, kwargs: Tree, note: str, values: bool = True) -> tuple[P
         if not proposal.complete:
             return proposal, count
         if (refusal := trials.find_refusal(proposal.inputs, module, make, values=values)) is None:
-            return raise_minimums(proposal, module, make), count
+            return fit_ranges(proposal, module, make), count
         found = found or proposal.refuse(refusal)
     assert found is not None
     return found, count

@@ -40,8 +40,18 @@ class Proposal:
         return replace(self, notes=(*self.notes, f"forward fails with these inputs: {refusal}. Correct them."), refusal=refusal)
 
 
-def raise_minimums(proposal: Proposal, module: torch.nn.Module, make: Callable[[], torch.nn.Module]) -> Proposal:
-    """Return the proposal, where a range begins at the size that was tried if forward refuses its smallest size."""
+def fit_ranges(proposal: Proposal, module: torch.nn.Module, make: Callable[[], torch.nn.Module]) -> Proposal:
+    """Return the proposal with the ranges that forward takes, as far as other sizes than those that were tried tell.
+
+    Where it refuses twice the size that was tried, the dim has that size. Where it refuses the smallest size, the range begins at that one.
+    """
+    twice = {name: 2 * trials.TRIED[name] for name, span in proposal.symbols.items()
+             if name in trials.TRIED and 2 * trials.TRIED[name] <= span.get("max", 0)}  # fmt: skip
+    if trials.find_refusal(proposal.inputs, module, make, {**trials.TRIED, **twice}) is not None:
+        refused = [name for name in twice
+                   if trials.find_refusal(proposal.inputs, module, make, {**trials.TRIED, name: twice[name]}) is not None]  # fmt: skip
+        notes = [f"forward refuses {name}={twice[name]}: the dim has the size that was tried." for name in refused]
+        proposal = replace(_fix_dims(proposal, {name: trials.TRIED[name] for name in refused}), notes=(*proposal.notes, *notes))
     least = {name: span["min"] for name, span in proposal.symbols.items()}
     if trials.find_refusal(proposal.inputs, module, make, {**trials.TRIED, **least}) is None:
         return proposal
@@ -50,6 +60,12 @@ def raise_minimums(proposal: Proposal, module: torch.nn.Module, make: Callable[[
     notes = [f"forward refuses {name}={least[name]}: the range begins at a size that was tried." for name in refused]
     raised = {name: {**proposal.symbols[name], "min": trials.TRIED[name]} for name in refused}
     return replace(proposal, symbols={**proposal.symbols, **raised}, notes=(*proposal.notes, *notes))
+
+
+def _fix_dims(proposal: Proposal, sizes: Mapping[str, int]) -> Proposal:
+    """Return the proposal with constant sizes in place of the symbols of that name."""
+    inputs = {name: {**leaf, "shape": [sizes.get(dim, dim) for dim in leaf["shape"]]} for name, leaf in proposal.inputs.items()}
+    return replace(proposal, inputs=inputs, symbols={name: span for name, span in proposal.symbols.items() if name not in sizes})
 
 
 def make_leaf(dtype: str, shape: list[Any], fill: Any = None) -> Tree:
@@ -83,8 +99,8 @@ def propose_callable(target: str) -> Proposal:
         return replace(proposal, notes=(f"Give the shape and dtype of {', '.join(unknown)}.",))
     refusal = trials.find_refusal(proposal.inputs, module, made)
     if refusal and (fixed := _fix_image(proposal, module)) and trials.find_refusal(fixed.inputs, module, made) is None:
-        return raise_minimums(fixed, module, made)
-    return proposal.refuse(refusal) if refusal else raise_minimums(proposal, module, made)
+        return fit_ranges(fixed, module, made)
+    return proposal.refuse(refusal) if refusal else fit_ranges(proposal, module, made)
 
 
 def _fix_image(proposal: Proposal, module: torch.nn.Module) -> Proposal | None:
@@ -94,9 +110,7 @@ def _fix_image(proposal: Proposal, module: torch.nn.Module) -> Proposal | None:
     if size is None or "height" not in proposal.symbols:
         return None
     height, width = (size, size) if isinstance(size, int) else size
-    known = {"height": height, "width": width}
-    inputs = {name: {**leaf, "shape": [known.get(dim, dim) for dim in leaf["shape"]]} for name, leaf in proposal.inputs.items()}
-    return replace(proposal, inputs=inputs, symbols={name: span for name, span in proposal.symbols.items() if name not in known})
+    return _fix_dims(proposal, {"height": height, "width": width})
 
 
 def propose_exported(path: str) -> Proposal:
