@@ -28,6 +28,11 @@ def zeros(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement:
     return torch.ops.aten.full.default(size, 0, dtype=dtype or torch.get_default_dtype(), device=placement.get("device"))
 
 
+def zeros_permuted(size: Sequence[int], layout: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return zeros, whatever the order of their dims in memory."""
+    return zeros(size, dtype=dtype, **placement)
+
+
 def ones(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
     """Return ones."""
     return torch.ops.aten.full.default(size, 1, dtype=dtype or torch.get_default_dtype(), device=placement.get("device"))

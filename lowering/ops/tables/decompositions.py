@@ -80,6 +80,7 @@ TABLE: dict[Any, Row] = {
     aten.unfold_backward.default: Row(views.unfold_backward, "torch's sums windows that are broadcast element by element"),
     aten.diagonal_scatter.default: Row(views.diagonal_scatter, NO_DYNAMIC),
     aten._new_zeros_with_same_feature_meta.default: Row(factories.new_zeros_with_dims, NOT_DEFINED),
+    aten.empty_permuted.default: Row(factories.zeros_permuted, "uninitialized memory has no form in StableHLO"),
     aten.empty_like.default: Row(factories.zeros_like, "uninitialized memory has no form in StableHLO"),
     aten.new_empty.default: Row(factories.new_zeros, "uninitialized memory has no form in StableHLO"),
     aten.new_empty_strided.default: Row(factories.new_zeros_strided, "uninitialized memory has no form in StableHLO"),
@@ -256,8 +257,11 @@ def _context() -> Any:
 
 
 def core_table() -> dict[Any, Decomposition]:
-    """Return torch's core ATen decompositions, except those of writes at an index that varies in a loop."""
-    return _drop_select_scatter(dict(core_aten_decompositions()))
+    """Return torch's core ATen decompositions, except those of writes at an index that varies in a loop.
+
+    torch's own of `number - tensor` is a subtraction whose first operand is a number, which TorchScript does not have.
+    """
+    return _drop_select_scatter(dict(core_aten_decompositions())) | {aten.rsub.Scalar: arithmetic.rsub}
 
 
 def torch_mlir_table() -> dict[Any, Decomposition]:

@@ -42,7 +42,8 @@ class Core(torch.nn.Module):
     def forward(self, x: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (self.norm(x), x[places], torch.remainder(x, -3), torch.squeeze(x[None, :, None], (0, 2)), torch.cumsum(x, 0),
                 torch.pdist(x), torch.nn.functional.max_pool1d(x, 2, ceil_mode=True),
-                torch.nn.functional.instance_norm(x[None].transpose(1, 2)), torch.fft.rfft(x).abs(), torch.topk(x, 2).values)
+                torch.nn.functional.instance_norm(x[None].transpose(1, 2)), torch.fft.rfft(x).abs(), torch.topk(x, 2).values,
+                x.shape[0] - x, torch.empty_permuted(x.shape, (1, 0)).fill_(2) + x)
 
 
 def _list_core_ops() -> list[torch._ops.OpOverload]:
