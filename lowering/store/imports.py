@@ -16,13 +16,23 @@ def parse(content: bytes, package: str) -> list[str]:
 
 
 def _walk_imports(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _walk_statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _walk_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements below `tree`. Most nodes are expressions, which contain none."""
+    waiting = [tree]
+    while waiting:
+        for node in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
+                yield node
+                waiting.append(node)
 
 
 def find_package(file: Path, name: str) -> str:
