@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -28,6 +28,8 @@ _QUICK = {**_UNOPTIMIZED, "xla_cpu_use_fusion_emitters": False}
 _REDUCED = {**_QUICK, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 # Only programs of the usual element types and ops are compiled with less than full effort: products of other types take XLA's own loops.
 _PLAIN_TYPES = frozenset({"f32", "f64", "i1", "i32", "i64", "ui32", "ui64"})
+_NARROW_TYPES = frozenset({"i8", "i16", "ui8", "ui16"})  # usual outside of products, as for the windows of a pooling
+_PRODUCTS = frozenset(f"stablehlo.{name}" for name in ("dot", "dot_general", "convolution"))
 _NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
     "custom_call", "fft", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite"))
 
@@ -74,9 +76,15 @@ def _is_plain(static: bytes) -> bool:
     with context(), ir.Location.unknown():
         module = ir.Module.parse(static)
         operations = list(mlir.walk_operations(module))
-        types_ = {str(result.type) for operation in operations for result in operation.results}
-        found = {text.removesuffix(">").rpartition("<")[2].rpartition("x")[2] for text in types_}
-        return found <= _PLAIN_TYPES and all(operation.name not in _NOT_PLAIN for operation in operations)
+        multiplied = {str(operand.type) for operation in operations if operation.name in _PRODUCTS for operand in operation.operands}
+        found = {str(result.type) for operation in operations for result in operation.results}
+        return (_list_elements(multiplied) <= _PLAIN_TYPES and _list_elements(found) <= _PLAIN_TYPES | _NARROW_TYPES
+                and all(operation.name not in _NOT_PLAIN for operation in operations))
+
+
+def _list_elements(words: Iterable[str]) -> set[str]:
+    """Return the element types of types of tensors, in MLIR's words."""
+    return {word.removesuffix(">").rpartition("<")[2].rpartition("x")[2] for word in words}
 
 
 def _prepare_products(static: bytes, is_oriented: bool) -> bytes:
@@ -96,6 +104,6 @@ def _prepare_products(static: bytes, is_oriented: bool) -> bytes:
         highest = ir.Attribute.parse("[#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]")
 
         for operation in mlir.walk_operations(module):
-            if operation.name in ("stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"):
+            if operation.name in _PRODUCTS:
                 operation.attributes["precision_config"] = highest
         return mlir.to_bytecode(module)

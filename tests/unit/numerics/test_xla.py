@@ -150,6 +150,35 @@ def test_programs_of_usual_types_alone_are_compiled_with_less_effort(effort: com
     assert plan.is_full == (want == (None, None))
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16])
+def test_a_quick_compilation_of_narrow_integers_computes_as_torch_does(dtype: torch.dtype) -> None:
+    word = f"tensor<4x64x{DTYPES[str(dtype).removeprefix('torch.')].hlo}>"
+    row = word.replace("4x64", "64")
+    text = f"""func.func @main(%x: {word}, %y: {word}) -> ({word}, {word}, {word}, {word}, {row}, tensor<4x64xf32>) {{
+      %0 = stablehlo.add %x, %y : {word}
+      %1 = stablehlo.multiply %x, %y : {word}
+      %2 = stablehlo.maximum %x, %y : {word}
+      %3 = stablehlo.subtract %x, %y : {word}
+      %4 = stablehlo.constant dense<0> : {word.replace("4x64x", "")}
+      %5 = stablehlo.reduce(%x init: %4) applies stablehlo.add across dimensions = [0] : ({word}, {word.replace("4x64x", "")}) -> {row}
+      %6 = stablehlo.convert %x : ({word}) -> tensor<4x64xf32>
+      return %0, %1, %2, %3, %5, %6 : {word}, {word}, {word}, {word}, {row}, tensor<4x64xf32> }}"""
+    least, most = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+    x, y = (torch.randint(least, most + 1, (4, 64), generator=torch.Generator().manual_seed(seed)).to(dtype) for seed in range(2))
+    device = xla.Xla("cpu", effort="quick")
+    found = device.run(text, [x, y])
+    assert not device._plan(next(iter(device._refined.values()))).is_full
+    wanted = (x + y, x * y, torch.maximum(x, y), x - y, x.sum(0, dtype=dtype), x.float())
+    assert all(torch.equal(got, want) for got, want in zip(found, wanted, strict=True))
+
+
+def test_products_of_narrow_integers_are_compiled_with_full_effort() -> None:
+    text = """func.func @main(%x: tensor<4x4xi8>) -> tensor<4x4xi8> {
+      %0 = stablehlo.dot %x, %x : (tensor<4x4xi8>, tensor<4x4xi8>) -> tensor<4x4xi8>
+      return %0 : tensor<4x4xi8> }"""
+    assert compilation.plan(mlir.to_bytecode(mlir.parse(text, context())), "cpu", "1", {}, True, "quick", may_lose_nan=False).is_full
+
+
 def test_a_quick_compilation_loops_and_branches_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = """func.func @main(%x: tensor<4xf32>, %n: tensor<i32>) -> tensor<4xf32> {
       %one = stablehlo.constant dense<1> : tensor<i32>
