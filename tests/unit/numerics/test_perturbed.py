@@ -155,3 +155,14 @@ def test_whole_numbers_are_found_in_every_rank() -> None:
     assert all(noise.is_whole(torch.full(shape, 2.0)) for shape in ((), (3,), (2, 3)))
     assert not any(noise.is_whole(torch.full(shape, 2.5)) for shape in ((), (3,), (2, 3)))
     assert not noise.is_whole(torch.tensor(2 + 0.5j))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_depends_on_the_bits_of_each_element_alone(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 70_000, generator=torch.Generator().manual_seed(0)).to(dtype)
+    whole = noise.draw(x, 5)
+    for view in (lambda t: t.mT, lambda t: t[1:], lambda t: t[:, ::3], lambda t: t[:, 7:9], lambda t: t.expand(2, 3, 70_000)):
+        assert torch.equal(noise.draw(view(x), 5), view(whole))
+    assert noise.draw(x.mT, 5).stride() == x.mT.stride(), "a view of the result is what it is without noise"
+    assert -1 <= float(whole.min()) < -0.99 and 0.99 < float(whole.max()) < 1 and abs(float(whole.mean())) < 0.01
+    assert not torch.equal(noise.draw(x, 6), whole)
