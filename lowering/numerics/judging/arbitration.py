@@ -12,7 +12,7 @@ import torch
 from lowering import types
 from lowering.numerics import comparison
 from lowering.numerics.comparison import Comparison
-from lowering.numerics.judging import bias, perturbed, rounding
+from lowering.numerics.judging import bias, explained, perturbed, rounding
 from lowering.numerics.judging.ancestry import Making
 from lowering.numerics.judging.reruns import Reruns
 from lowering.numerics.running.runner import Eager, Tensors
@@ -20,9 +20,6 @@ from lowering.signature import Result
 
 Note = Callable[[str, str, str], None]  # code, place, message
 
-_SAMPLES = 4  # float64 runs with rounding; most results are settled by none or one
-_MORE = 16  # if few elements are further off than in those: each may have erred by little in all of them
-_FEW = 1 / 64
 _ROUNDED = {torch.float32: torch.float32, torch.complex64: torch.float32, torch.float64: torch.float64, torch.complex128: torch.float64,
             torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}  # fmt: skip
 _PERTURBED = (2, 8)  # perturbed runs of eager: as many as one look takes, and as many as are taken before an element is wrong
@@ -30,6 +27,7 @@ _NEAR = (2, 3, 4, 6, 8)  # the same for one element of many: most that are off b
 _BIASED = 6  # perturbed runs that show how far the mean error of a result of halves moves
 _FAR = 6.0  # standard deviations of its rounding that one element of a half, or of eager itself, may be off
 _FOREIGN = 1 / 64  # of the elements, above which float64 computes something else than eager
+_CROSSED = "differs from eager, and agrees with it where activations that rounding takes across a kink are there"
 
 
 @dataclass
@@ -64,14 +62,13 @@ class Arbiter:
             return [replace(found, detail=f"{found.detail}; no float64 reference: {exact}") if index in asked else found
                     for index, found in enumerate(compared)]
         settled = list(compared)
-        for index in asked:
-            if exact[index].shape == want[index].shape:
-                settled[index] = self._settle(index, compared[index], got[index], want, exact[index])
-                if not settled[index].agrees and self._is_flushed(index, got[index], want, exact[index]):
-                    says = "differs from eager, and agrees with it where subnormal numbers are zeros, as XLA takes them"
-                    settled[index] = self._accept("verify_arbitrated", self.eager.signature.returned[index], compared[index], says)
-        for index, says in self._find_crossed([index for index in asked if settled[index].wrong == "values"], got, want):
-            settled[index] = self._accept("verify_crossed", self.eager.signature.returned[index], compared[index], says)
+        for most in (explained.SAMPLES, explained.MORE):  # where few samples and a crossing explain a result, no more samples are taken
+            for index in asked:
+                if not settled[index].agrees and exact[index].shape == want[index].shape:
+                    settled[index] = self._settle(index, compared[index], got[index], want, exact[index], most)
+            dtypes = {index: self._round_to(index, want[index]) for index in asked if settled[index].wrong == "values"}
+            for index in explained.find_crossed(self._reruns, dtypes, got, want, most):
+                settled[index] = self._accept("verify_crossed", self.eager.signature.returned[index], compared[index], _CROSSED)
         return settled
 
     def examine(self, settled: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor],
@@ -124,14 +121,29 @@ class Arbiter:
         is_overridden = any(types.find_row(each).name in self.eager.model.tolerances for each in (dtype, want.dtype))
         return 0.0 if is_overridden else perturbed.LIMITS.get(dtype, 0.0)
 
-    def _settle(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> Comparison:
+    def _settle(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor,
+                most: int) -> Comparison:
+        """Accept a result that rounding explains, or that agrees with eager's where subnormal numbers are zeros.
+
+        most: samples of rounding in float64 that are taken.
+        """
+        result = self.eager.signature.returned[index]
+        settled = self._settle_rounding(index, found, got, wants, exact, most)
+        if settled.agrees or not self._is_flushed(index, got, wants, exact, most):
+            return settled
+        return self._accept("verify_arbitrated", result, found,
+                            "differs from eager, and agrees with it where subnormal numbers are zeros, as XLA takes them")
+
+    def _settle_rounding(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor,
+                         most: int) -> Comparison:
         want, float64 = wants[index], exact
         result = self.eager.signature.returned[index]
         got, exact = self._trust(index, got, wants, float64)
         sides = "float64 sides with eager" if exact is float64 else "float64 computes something else than eager, and judges no such element"
         if found.wrong == "non-finite":
-            return self._check_places(index, found, got, wants, exact, sides)
-        if comparison.is_nearer(got, want, exact) or self._is_rounding(index, got, want, exact) or self._is_near(index, got, wants, exact):
+            return self._check_places(index, found, got, wants, exact, sides, most)
+        if (comparison.is_nearer(got, want, exact) or self._is_rounding(index, got, want, exact, most)
+                or self._is_near(index, got, wants, exact)):
             return self._accept("verify_arbitrated", result, found,
                                   "differs from eager, but not more from float64 than rounding explains")
         return replace(found, detail=f"{found.detail}; {sides}")
@@ -166,11 +178,11 @@ class Arbiter:
         """Yield the allowed distance of eager from float64, element by element: 0, then the spread of more and more samples of rounding."""
         room = torch.zeros_like(perturbed.split(wants[index]))
         yield room
-        dtype = _ROUNDED.get(comparison.choose_deciding(wants[index].dtype, self.makings[index].narrowest))
-        counts = [(count, False) for count in range(_SAMPLES if dtype is not None else 0)]
-        first = 1 if dtype in perturbed.HALVES else 0  # `_is_near` takes as many perturbed runs, which are cheaper than those in float64
+        dtype = self._round_to(index, wants[index])
+        counts = [(count, False) for count in range(explained.SAMPLES if dtype is not None else 0)]
+        first = 0 if dtype in perturbed.HALVES else 1  # where one sample does not explain it, perturbed runs are cheaper than further ones
         perturbing = [(count, True) for count in _PERTURBED]
-        for count, perturbs in (*perturbing[:first], *counts, *perturbing[first:]):
+        for count, perturbs in (*counts[:first], *perturbing[:1], *counts[first:], *perturbing[1:]):
             found = self._measure_room(index, wants, dtype, count, perturbs)
             if found is not None:
                 yield (room := torch.maximum(room, found))
@@ -183,16 +195,16 @@ class Arbiter:
         spreads = self._reruns.measure_spread(dtype, count)
         return None if spreads is None else rounding.FITTED * perturbed.pool_distances(perturbed.split(spreads[index]))
 
-    def _is_flushed(self, index: int, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
+    def _is_flushed(self, index: int, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor, most: int) -> bool:
         """Return whether a result agrees with eager's where its ops take subnormal numbers for zeros."""
         flushed = self._reruns.run_flushed()
         if flushed is None or flushed[index].shape != got.shape or comparison.are_equal(flushed[index], wants[index]):
             return False
         moved = ~((flushed[index] == wants[index]) | (flushed[index].isnan() & wants[index].isnan()))
-        return self._compare_rest(index, got, flushed[index], torch.where(moved, flushed[index].to(exact.dtype), exact)).agrees
+        return self._compare_rest(index, got, flushed[index], torch.where(moved, flushed[index].to(exact.dtype), exact), most).agrees
 
     def _check_places(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor],
-                      exact: torch.Tensor, sides: str) -> Comparison:
+                      exact: torch.Tensor, sides: str, most: int) -> Comparison:
         """Accept results whose NaNs and infinities are at the indices of eager's, in its own dtype or in float64, and whose other elements
         are within the limits.
 
@@ -204,50 +216,35 @@ class Arbiter:
         agreed = torch.where(kinds == own, want, exact.to(want.dtype))
         agreed = torch.where((kinds != 0) & (own != 0) & (float64 == 0), got, agreed)
         says = "is NaN or infinite where eager is not, and eager in float64 is"
-        rest = self._compare_rest(index, got, agreed, exact)
+        rest = self._compare_rest(index, got, agreed, exact, most)
         if not rest.agrees:
             agreed = torch.where(self._reruns.find_broken(index, wants, _PERTURBED[-1]) & (own == 0) & (float64 == 0), got, agreed)
             says = "is NaN or infinite where rounding leads eager to that"
-            rest = self._compare_rest(index, got, agreed, exact)
+            rest = self._compare_rest(index, got, agreed, exact, most)
         if rest.wrong == "non-finite":
             return replace(found, detail=f"{found.detail}; {sides}")
         if not rest.agrees:
             return replace(rest, detail=f"{rest.detail}; beside NaN and infinities that float64 has where the program has them")
         return self._accept("verify_arbitrated", result, found, says)
 
-    def _compare_rest(self, index: int, got: torch.Tensor, agreed: torch.Tensor, exact: torch.Tensor) -> Comparison:
+    def _compare_rest(self, index: int, got: torch.Tensor, agreed: torch.Tensor, exact: torch.Tensor, most: int) -> Comparison:
         """Compare with eager's and float64's results together; differences that rounding explains agree."""
         rest = comparison.compare(got, agreed, comparison.find_tolerance(agreed.dtype, self.eager.model.tolerances, agreed))
-        explained = rest.wrong == "values" and (comparison.is_nearer(got, agreed, exact) or self._is_rounding(index, got, agreed, exact))
-        return replace(rest, wrong=None) if explained else rest
+        if rest.wrong == "values" and (comparison.is_nearer(got, agreed, exact) or self._is_rounding(index, got, agreed, exact, most)):
+            return replace(rest, wrong=None)
+        return rest
 
     def _accept(self, code: str, result: Result, found: Comparison, says: str) -> Comparison:
         self.note(code, result.name, f"{says}: {found.detail}")
         return replace(found, wrong=None)
 
-    def _is_rounding(self, index: int, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor,
-                     theirs: torch.Tensor | None = None) -> bool:
-        """Return whether samples of honest rounding take each element as far from `exact` as `got` is.
+    def _is_rounding(self, index: int, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor, most: int) -> bool:
+        """Return whether samples of honest rounding, `most` of them, take each element as far from `exact` as `got` is."""
+        return explained.is_rounding(self._reruns, index, got, want, exact, self._round_to(index, want), most)
 
-        theirs: the float64 reference of `want` if it has another than `got`; then `want` has to be as near to it as rounding takes it.
-        """
-        dtype = _ROUNDED.get(comparison.choose_deciding(want.dtype, self.makings[index].narrowest))
-        if dtype in perturbed.HALVES:  # `_is_near` knows which ops round to them
-            return False
-        for count in range(_MORE if dtype is not None else 0):
-            if (spreads := self._reruns.measure_spread(dtype, count)) is None:
-                return False
-            # an element that is off by little in all samples has the spread of its slices
-            spread = spreads[index] if spreads[index].is_complex() else perturbed.pool_distances(spreads[index])
-            if theirs is None:
-                further = comparison.count_further(got, want, exact, rounding.fit(spread, want, exact))
-            else:
-                room = rounding.fit(spread, want, theirs)
-                further = sum(comparison.count_further(one, other.to(one.dtype), other, room)
-                              for one, other in ((got, exact), (want, theirs)))
-            if not further or (count + 1 >= _SAMPLES and further > _FEW * got.numel()):
-                return not further
-        return False
+    def _round_to(self, index: int, want: torch.Tensor) -> torch.dtype | None:
+        """Return the dtype whose rounding a result carries, a real one, or None if that is none of those that are imitated."""
+        return _ROUNDED.get(comparison.choose_deciding(want.dtype, self.makings[index].narrowest))
 
     def _is_near(self, index: int, got: torch.Tensor, want: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
         """Return whether a result of halves is off by no more than eager's own result when each of its ops errs a little."""
@@ -263,21 +260,6 @@ class Arbiter:
             if bool((off <= torch.maximum(2 * own, _FAR * deviation)).all()) and not perturbed.describe_excess(off, honest, limit, exact):
                 return True
         return False
-
-    def _find_crossed(self, which: Sequence[int], got: Sequence[torch.Tensor], want: Sequence[torch.Tensor]) -> Iterator[tuple[int, str]]:
-        """Find the results that agree with float64 where some activations are on the other side of a kink, where rounding took them.
-
-        Eager has to agree with float64 likewise, perhaps with other ones: else float64 computes something else.
-        """
-        for dtype in (torch.float32, torch.float64):
-            asked = [index for index in which
-                     if _ROUNDED.get(comparison.choose_deciding(want[index].dtype, self.makings[index].narrowest)) is dtype]
-            ours, theirs = (self._reruns.explain_crossings(results, asked, dtype) if asked else None for results in (got, want))
-            if ours is None or theirs is None:
-                continue
-            for index in asked:
-                if self._is_rounding(index, got[index], want[index], ours[index], theirs[index]):
-                    yield index, "differs from eager, and agrees with it where activations that rounding takes across a kink are there"
 
 
 def _classify(value: torch.Tensor) -> torch.Tensor:

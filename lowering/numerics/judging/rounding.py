@@ -94,7 +94,7 @@ class Erring(Watching):
 
     def _off(self, share: float) -> Callable[[Any], Any]:
         def shift(value: Any) -> Any:
-            return value * (1 + share * self.step * self._noise.draw(value)) if _is_wide(value) else value
+            return self._err(value, share * self.step) if _is_wide(value) else value
 
         return shift
 
@@ -113,14 +113,22 @@ class Erring(Watching):
                 value = value + self.step * self._noise.draw(value) * index * neighbour
         return value
 
+    def _err(self, value: torch.Tensor, step: float) -> torch.Tensor:
+        """Return a tensor whose elements are off by up to `step`, relative to each."""
+        off = self._noise.draw(value).mul_(step).add_(1)
+        return off.mul_(value) if (off.dtype, off.stride()) == (value.dtype, value.stride()) else value * off
+
     def _round_result(self, exact: Any, off: Any, is_sum: bool) -> Any:
         if not _is_wide(exact):
             return exact
+        erred = self._err(off, self.step)
+        if is_sum and bool(torch.isfinite(off.sum())):  # so that each element is, as nearly always
+            return erred
         if is_sum:
             held = torch.zeros_like(exact, dtype=torch.bool)
         else:
             held = exact == (exact.round() if self.dtype is torch.float64 else exact.to(_narrow(exact, self.dtype)).to(exact.dtype))
-        return torch.where(held | ~torch.isfinite(off), exact, off * (1 + self.step * self._noise.draw(off)))
+        return torch.where(held | ~torch.isfinite(off), exact, erred)
 
 
 def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tensor], dtype: torch.dtype, seed: int,
@@ -167,6 +175,13 @@ def pick_larger(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     if not other.is_complex():
         return torch.maximum(one, other)
     return torch.complex(torch.maximum(one.real, other.real), torch.maximum(one.imag, other.imag))
+
+
+def add_squares(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return the root of the sum of two squares element by element, of complex numbers by parts; integers do not err."""
+    if not other.is_complex():
+        return torch.hypot(one, other) if other.is_floating_point() else other
+    return torch.complex(torch.hypot(one.real, other.real), torch.hypot(one.imag, other.imag))
 
 
 def _split_parts(value: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -135,3 +136,72 @@ def test_gradients_of_every_op_with_a_kink_are_explained_by_moving_an_element_ac
     assert moved is not None
     torch.testing.assert_close(moved[1], across[1], rtol=0, atol=1e-6)
     assert Crossings(lambda: run(1e-9), here, torch.float32).explain(here, [1], [1e-8]) is here, "nothing to explain"
+
+
+def test_an_activation_that_several_ops_read_is_one_element() -> None:
+    given = torch.tensor([1e-9, -1e-9, 1.0, -1.0], dtype=torch.float64, requires_grad=True)
+
+    def run() -> list[torch.Tensor]:
+        result = ((given + 1.0) - 1.0).relu()
+        return [result.detach(), *torch.autograd.grad(result.sum(), given)]
+
+    crossings = Crossings(run, run(), torch.float32)
+    assert sorted((element.index, len(element.calls)) for element in crossings.elements) == [(0, 2), (1, 1)], "relu and its backward"
+
+
+def test_a_shift_of_the_weights_shows_which_of_many_activations_crossed() -> None:
+    draw = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(*shape, generator=draw, dtype=torch.float64) for shape in ((40, 16), (8, 16)))
+    weight.requires_grad_()
+    near = 1e-9 * torch.arange(1.0, 41.0, dtype=torch.float64)
+    bias = near - (weight @ x[0]).detach()  # each unit is near zero for row 0
+    runs = 0
+
+    def run(crossed: Sequence[int] = ()) -> list[torch.Tensor]:
+        nonlocal runs
+        runs += 1
+        off = torch.zeros_like(bias)
+        off[list(crossed)] = -2 * near[list(crossed)]
+        result = (x @ weight.T + bias + off).relu()
+        return list(torch.autograd.grad(result.sin().sum(), weight))
+
+    @contextmanager
+    def shift(offs: Mapping[int, torch.Tensor]) -> Iterator[None]:
+        before = weight.detach().clone()
+        weight.data.add_(offs[0])
+        yield
+        weight.data.copy_(before)
+
+    exact, across = run(), run((20, 37))
+    crossings = Crossings(run, exact, torch.float32, shift, frozenset({0}))
+    assert len(crossings.elements) >= 40
+    runs = 0
+    moved = crossings.explain(across, [0], [1e-6])
+    assert moved is not None and runs < 20, "not one for each element"
+    torch.testing.assert_close(moved[0], across[0], rtol=0, atol=1e-6)
+    assert torch.equal(run()[0], exact[0]), "the weights are as they were"
+
+
+def test_a_brief_search_ends_where_no_element_explains_anything() -> None:
+    draw = torch.Generator().manual_seed(0)
+    given = 1e-9 * torch.randn(64, generator=draw, dtype=torch.float64)
+    runs = 0
+
+    def run(place: int | None = None) -> list[torch.Tensor]:
+        nonlocal runs
+        runs += 1
+        off = torch.zeros_like(given)
+        if place is not None:
+            off[place] = -2 * given[place]
+        leaf = (given + off).requires_grad_()
+        return list(torch.autograd.grad(((leaf + 1.0) - 1.0).relu().sum(), leaf))
+
+    exact = run()
+    counts = {}
+    for is_brief in (True, False):
+        crossings = Crossings(run, exact, torch.float32)
+        assert len(crossings.elements) == 64
+        runs = 0
+        crossings.explain([exact[0] + 0.5], [0], [1e-8], is_brief=is_brief)
+        counts[is_brief] = runs
+    assert counts[True] < 20 < 64 <= counts[False]

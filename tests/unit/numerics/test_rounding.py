@@ -11,14 +11,18 @@ import torch
 
 from lowering import pipeline
 from lowering.job import Job
-from lowering.model import Input, Tolerance
+from lowering.level import Level, Program
+from lowering.model import Built, Input, Tolerance
 from lowering.model_checks import find_problems
 from lowering.numerics import comparison
+from lowering.numerics.bench import Bench
 from lowering.numerics.judging import perturbed, rounding
 from lowering.numerics.judging.ancestry import Making, trace_results
 from lowering.numerics.judging.perturbed import Perturbed
+from lowering.numerics.judging.reruns import Reruns
 from lowering.numerics.judging.rounding import Erring
 from lowering.ops.sequences import scans
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -242,3 +246,29 @@ def test_runs_with_rounding_keep_conjugations(mode: Erring | Perturbed) -> None:
         got = compute()
     for one, other in zip(got, want, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+class Counted(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"y": self.linear(x), "count": x.new_ones((), dtype=torch.int64) + 1, "z": torch.complex(self.linear(x), self.linear(-x))}
+
+
+def test_mixtures_of_samples_reach_as_far_as_the_root_of_their_squares() -> None:
+    built = Built(model(Counted), Counted())
+    signature = Export().apply(Program(Level.MODEL, built), Silent()).signature
+    assert signature is not None
+    bench = Bench(built, signature)
+    reruns = Reruns(bench.eager, bench.inputs({"n": 3}, 0))
+    names = [result.name for result in bench.results]
+    furthest, reach = reruns.measure_spread(torch.float32, 3), reruns.measure_reach(torch.float32, 3)
+    assert furthest is not None and reach is not None
+    apart = Reruns(bench.eager, reruns.given)
+    first = apart.measure_spread(torch.float32, 0)
+    assert first is not None
+    y, z, count = (names.index(name) for name in ("y", "z", "count"))
+    assert (first[y] <= furthest[y]).all() and (furthest[y] <= reach[y]).all() and (reach[y] <= 2.001 * furthest[y]).all()
+    assert (furthest[z].imag <= reach[z].imag).all() and float(reach[count]) == 0
