@@ -22,7 +22,7 @@ from lowering.ir import text_files
 from lowering.record.folder import LOG, SIGNATURE, Limits
 from lowering.record.joining import Joining
 from lowering.store import provenance
-from lowering.worker.processes import measure_tree
+from lowering.worker.processes import VARIABLES, measure_tree
 from lowering.worker.watch import TICK
 
 CODE = "lowering.worker.joining"
@@ -95,7 +95,7 @@ def _join_all(folders: Sequence[Path], run: Record) -> None:
         log = waiting[0] / LOG
         with log.open("wb") as output:
             process = subprocess.Popen([sys.executable, "-m", CODE, *map(str, waiting)], stdin=subprocess.DEVNULL, stdout=output,
-                                       stderr=subprocess.STDOUT, env={"PYTHONHASHSEED": "0", **os.environ})
+                                       stderr=subprocess.STDOUT, env={**VARIABLES, **os.environ})
             failure = _follow(process, replace(limits, stage_seconds=limits.stage_seconds * len(waiting)))
         waiting = [folder for folder in waiting if _is_pending(folder)]
         if waiting:

@@ -22,7 +22,7 @@ from lowering import clock, environments
 from lowering.environments import Environment
 from lowering.errors import InfraError, Problem
 from lowering.store import memory
-from lowering.worker import keeper
+from lowering.worker import keeper, processes
 from lowering.worker.forkserver import KILL, STACKS, WARM
 
 _BOOT = """\
@@ -84,14 +84,12 @@ class ForkServer:
     def __init__(self, python: Path | None = None) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open for the lifetime of the server
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Equal runs produce equal artifacts only if sets and dicts of strings iterate in the same order.
-        environment = {"PYTHONHASHSEED": "0", **os.environ}
         with theirs:
             self._process = subprocess.Popen(
                 [*([str(python), "-P", "-c", _BOOT_ELSEWHERE] if python else [sys.executable, "-c", _BOOT]), str(theirs.fileno()),
                  str(os.getpid()), json.dumps(environments.find_paths() if python else sys.path), json.dumps(WARM)],
                 pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
-                start_new_session=True, env=environment)
+                start_new_session=True, env={**processes.VARIABLES, **os.environ})
 
     @property
     def alive(self) -> bool:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from lowering import trust
 from lowering.store import distributions, provenance
 from lowering.store.digests import compute_digest
+from lowering.worker import processes
 
 LONGEST = 100  # characters of the path of a socket
 STOP = b"stop"  # a greeting
@@ -140,7 +141,7 @@ def _reap(running: set[int]) -> bool:
 
 def _fork(listener: socket.socket, control: socket.socket, handles: Sequence[int]) -> int:
     """Fork the server of a run, and return its pid."""
-    from lowering.worker import child, forkserver, processes
+    from lowering.worker import child, forkserver
 
     with os.fdopen(os.dup(handles[0]), "rb") as file:
         file.seek(0)
@@ -157,7 +158,7 @@ def _fork(listener: socket.socket, control: socket.socket, handles: Sequence[int
         for one in handles:
             os.close(one)
         os.environ.clear()
-        os.environ.update({"PYTHONHASHSEED": "0", **request["environment"]})
+        os.environ.update({**processes.VARIABLES, **request["environment"]})
         os.umask(request["umask"])
         os.chdir(request["folder"])
         control.send(json.dumps({"pid": os.getpid()}).encode())
@@ -180,7 +181,7 @@ def _start(place: Path, minutes: float, warm: Sequence[str]) -> None:
         started = subprocess.Popen(
             [sys.executable, "-c", _BOOT, str(listener.fileno()), str(minutes), json.dumps(sys.path), json.dumps(list(warm))],
             pass_fds=(listener.fileno(),), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            env={**_read_first_environment(), "PYTHONHASHSEED": "0"})  # fmt: skip
+            env={**processes.VARIABLES, **_read_first_environment()})  # fmt: skip
         started.returncode = 0  # it outlives this process, and Popen would warn about that
 
 

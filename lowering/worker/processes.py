@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+# Of a process that runs jobs, where the user's environment does not set them. Equal runs produce equal artifacts only if sets and dicts of
+# strings iterate in the same order. Threads of OpenMP that wait for work would otherwise spin, and take the cores of other jobs.
+VARIABLES = {"PYTHONHASHSEED": "0", "OMP_WAIT_POLICY": "PASSIVE"}
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -62,6 +62,21 @@ def test_no_job_needs_transformers_before_one_of_its_models_comes() -> None:
     assert "transformers.modeling_utils" in forkserver.LATER["huggingface"]
 
 
+@pytest.mark.parametrize("given", ["", "ACTIVE"])
+def test_waiting_threads_leave_the_cores_to_other_jobs_unless_the_user_disagrees(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "WARM", ())
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    server = client.ForkServer()
+    try:
+        place = Path(f"/proc/{server._process.pid}/environ")
+        wanted = f"OMP_WAIT_POLICY={given or 'PASSIVE'}".encode()
+        assert wait_for(lambda: wanted in place.read_bytes().split(b"\0"))
+    finally:
+        server.close()
+
+
 def test_what_the_server_is_to_do_at_its_exit_is_not_done_by_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "loaded_once.py").write_text(
         "import os, weakref\n"
