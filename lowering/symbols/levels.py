@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from lowering.ir import mlir
 from lowering.level import Level, Program
+from lowering.sizes import normal
+from lowering.sizes.expression import Expression
+from lowering.sizes.parsing import Unknown
 from lowering.sizes.spelling import condense, spell_condition
 from lowering.symbols.allowed import find_only, list_sizes
 from lowering.symbols.reported import DYNAMIC
@@ -197,9 +201,21 @@ def _add_checkers(relation: Relation, inputs: Sequence[LevelInputs]) -> Relation
 
 
 def _mentions(message: str, relation: Relation) -> bool:
-    """Return whether an assertion's message contains the relation, however either is spelled."""
+    """Return whether an assertion's message contains the relation, or needs the same in another order of terms."""
     guard = message.removeprefix(NEEDS)
-    return condense(spell_condition(relation.text)) in condense(message if guard == message else spell_condition(guard))
+    if condense(spell_condition(relation.text)) in condense(message if guard == message else spell_condition(guard)):
+        return True
+    form = _normalize(guard) if guard != message else None
+    return form is not None and form == _normalize(relation.text)
+
+
+@lru_cache(maxsize=1024)
+def _normalize(condition: str) -> Expression | None:
+    """Return the normal form of a condition, or None if it has none."""
+    try:
+        return normal.condition(condition, {})
+    except Unknown:
+        return None
 
 
 def _warn_lost(dim: Requested) -> Warned:

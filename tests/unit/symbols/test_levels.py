@@ -11,7 +11,9 @@ from lowering.fx.exported import Exported, read_signature
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
+from lowering.symbols import levels
 from lowering.symbols.levels import follow, parse_dims, parse_text_arguments
+from lowering.symbols.schema import Relation
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import Captured, export, model
 
@@ -91,6 +93,14 @@ def test_a_guard_is_carried_when_a_shape_assertion_says_it_and_reported_when_non
     assert of["x_0 % 2 == 0"].checked_by == ("exported", "mhlo")
     assert "x_0 % 2 == 0" not in [warned.place for warned in carried.warnings if warned.code == "guard_not_carried"]
     assert "x_0 % 2 == 0" in [warned.place for warned in dropped.warnings if warned.code == "guard_not_carried"]
+
+
+@pytest.mark.parametrize(("message", "is_said"), [
+    ("width + 44 != 3*height", True), ("44 + width != 3*height", True), ("Ne(3*height, 44 + width)", True),
+    ("width + 45 != 3*height", False), ("width + 44 == 3*height", False), ("width", False)])
+def test_a_guard_is_found_in_an_assertion_whatever_the_order_of_its_terms(message: str, is_said: bool) -> None:
+    relation = Relation("G1", "guard", "Ne(s0 + 44, 3*s1)", "width + 44 != 3*height", None)
+    assert levels._mentions(f"{levels.NEEDS}{message}", relation) == is_said
 
 
 def test_an_assertion_on_data_that_no_level_checks_is_a_warning_with_its_line() -> None:
