@@ -3,6 +3,9 @@
 Padding of TensorFlow's kind makes each size of a layer three times as long as the layer's input, and sympy takes hours after five layers.
 Nearly all sizes in models have the form p*s + m*((s + b)//c) + d. A long expression of one symbol, or one with a remainder of a negative
 number, is evaluated at every size of its range; where such a form gives the same numbers, it takes the expression's place.
+
+A minimum or maximum, as of the strides of dims that a view merges, loses the operands that never decide it. sympy compares multiples of one
+term only, and torch would ask whether `min(128*n + 128, 512*n + 512) == 128*n + 128` at every view of such a tensor.
 """
 
 from __future__ import annotations
@@ -67,6 +70,8 @@ class _Forms:
     found: dict[tuple[sympy.Basic, int, int], sympy.Expr | None] = field(default_factory=dict)
 
     def shorten(self, expr: sympy.Expr, shape_env: Any) -> sympy.Expr:
+        if isinstance(expr, functions.Min | functions.Max):
+            expr = drop_idle_operands(expr)
         is_long = _count_functions(expr, _LENGTH) >= _LENGTH or expr.has(functions.PythonMod)  # torch solves no guard with one of those
         if not is_long or len(expr.free_symbols) != 1:
             return expr
@@ -108,6 +113,27 @@ def find_closed_form(expr: sympy.Expr, symbol: sympy.Symbol, lower: int, upper: 
         if (rest == rest[0]).all():
             return _write(symbol, p, m, b, c, int(rest[0]))
     return None
+
+
+def drop_idle_operands(expr: sympy.Expr) -> sympy.Expr:
+    """Return a minimum or maximum without the operands that another one never exceeds, or is never below, at sizes from 0 on.
+
+    This asks no range, so that an export of other ranges has the same sizes.
+    """
+    is_least = isinstance(expr, functions.Min)
+    kept = list(expr.args)
+    for operand in expr.args:
+        others = (other for other in kept if other is not operand)
+        if any(_is_never_negative(operand - other if is_least else other - operand) for other in others):
+            kept.remove(operand)
+    return expr.func(*kept) if len(kept) < len(expr.args) else expr
+
+
+def _is_never_negative(expr: sympy.Expr) -> bool:
+    """Return whether an expression is a sum of products of sizes and numbers that are not negative. Other forms are not recognized."""
+    powers = (factor.as_base_exp() for term in sympy.Add.make_args(sympy.expand(expr)) for factor in sympy.Mul.make_args(term))
+    return all(exponent.is_Integer and exponent > 0 and base.is_nonnegative and (base.is_Symbol or base.is_Integer)
+               for base, exponent in powers)
 
 
 def _write(symbol: sympy.Symbol, p: int, m: int, b: int, c: int, d: int) -> sympy.Expr:
