@@ -9,13 +9,15 @@ from itertools import pairwise
 
 from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
+from lowering.sizes import normal
 from lowering.sizes.dims import Affine, parse_dim
+from lowering.sizes.parsing import Unknown
 from lowering.sizes.ranges import Bound, Range
 from lowering.symbols.conditions.questions import is_open
 from lowering.symbols.conditions.relations import judge
 from lowering.symbols.log.warned import list_size_warnings
 from lowering.symbols.schema import Happening, Relation, Requested, SymbolEntry, SymbolRecord
-from lowering.symbols.tracing.exporting import convert_promise
+from lowering.symbols.tracing.exporting import NAME, convert_promise
 
 _INTERVAL = re.compile(r"\[(-?\w+), (-?\w+)\]$")
 _UNBOUNDED = "int_oo"
@@ -96,6 +98,16 @@ class Narrowing:
             raise Separate(f"the program bounds {expr}, which is no declared dim")
         return found.pop()
 
+    def implies_guards(self, least: int) -> bool:
+        """Return whether the declared dims imply the guards that order sizes or tell them apart, in any ranges.
+
+        Such is `total <= past + 1` of a dim that is declared as `past + 1`. A guard on a range could be idle in a narrower one. least: how
+        many of them the program has.
+        """
+        guards = [relation.expr for relation in self.record.relations if relation.kind == "guard"]
+        values = self._describe_sizes(self.narrow).values
+        return len(guards) >= least and all(_is_true_anywhere(expr, values) for expr in guards)
+
     def narrow_record(self, sharing: Sharing) -> SymbolRecord:
         """Return the record of an export of the narrow model, which has the same program."""
         before, after = (self._describe_sizes(model) for model in (self.wide, self.narrow))
@@ -163,6 +175,16 @@ def _read_meaning(entry: SymbolEntry, model: Model) -> _Dim:
     if not isinstance(dim, Affine) or dim.symbol not in model.symbols:
         raise Separate(f"{entry.name} is no declared dim")
     return _Dim(dim.symbol, dim)
+
+
+def _is_true_anywhere(expr: str, values: Mapping[str, str]) -> bool:
+    """Return whether the normal form of a condition is true for all sizes from 0 on."""
+    if not values.keys() >= set(NAME.findall(expr)):
+        return False
+    try:
+        return normal.condition(NAME.sub(lambda match: values[match[0]], expr), {}).constant == 1
+    except Unknown:
+        return False
 
 
 def _narrow_relation(relation: Relation, sizes: _Sizes) -> Relation:

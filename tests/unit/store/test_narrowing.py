@@ -92,6 +92,46 @@ def test_a_decomposed_export_is_narrowed_to_what_an_export_of_its_own_gives(dept
     assert narrowing.list_differences(narrowing.derive(find_export(tmp_path / "store", widest), ranges, narrow.model), own) == []
 
 
+@pytest.fixture(scope="module")
+def step(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
+    """A store with the widest export of a step of generation."""
+    folder = tmp_path_factory.mktemp("step")
+    result = run(folder / "job", folder / "store", build_step(64))
+    assert result.outcome == "ok", result.problems
+    return folder / "store", result
+
+
+def build_step(most: int, **options: Any) -> Job:
+    inputs = {"token": Input("int64", ("batch", 1), {"randint": [0, 16]}), "mask": Input("int64", ("batch", "past + 1"), "ones"),
+              "keys": Input("float32", ("batch", 2, "past", 4))}
+    model = Model("step", {"_target_": "tests.unit.models.range_models.Step"}, inputs, {"batch": Symbol(1, 16), "past": Symbol(1, most)})
+    return Job(model, {"export": Export(**options)}, f"past-{most}")
+
+
+def test_a_step_with_a_growing_cache_is_narrowed(step: tuple[Path, JobResult], tmp_path: Path) -> None:
+    """The mask's length is compared with that of the keys, and keys that heads share are views whose strides are minima."""
+    store, widest = step
+    guards = [relation["text"] for relation in record_of(find_export(store, widest))["relations"] if relation["kind"] == "guard"]
+    assert guards == ["past + 1 >= past + 1"]
+    assert run(tmp_path / "checked", store, build_step(32, share="check")).outcome == "ok"  # equal to an export of its own
+    (export,) = run(tmp_path / "narrow", store, build_step(24)).stages
+    assert (export.cache, export.why) == ("hit", "narrowed: past.max: 64 -> 24")
+
+
+def test_a_guard_that_no_dim_implies_is_for_the_widest_ranges_only(step: tuple[Path, JobResult]) -> None:
+    store, widest = step
+    entry = find_export(store, widest)
+    (mask,) = (dim["symbol"] for dim in record_of(entry)["requested"] if dim["id"] == "mask[1]")
+    (guard,) = (relation for relation in record_of(entry)["relations"] if relation["kind"] == "guard")
+    guard["expr"] = f"{mask} <= 65"
+    with pytest.raises(Separate, match="guards on ranges"):
+        narrowing.derive(entry, {"batch": [1, 16], "past": [1, 64]}, build_step(32).model)
+
+
+def record_of(entry: Any) -> dict[str, Any]:
+    return next(event["data"] for event in entry.data["said"] if event.get("key") == "symbols")
+
+
 def test_the_comparison_sees_a_difference(wide: tuple[Path, JobResult]) -> None:
     store, widest = wide
     entry, ranges = find_export(store, widest), {name: [symbol.min, symbol.max] for name, symbol in WIDE.items()}
