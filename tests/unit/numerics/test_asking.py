@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from lowering.errors import Problem, StageFailed
+from lowering.level import Level
+from lowering.numerics import blame
 from tests.unit.models.verified_jobs import lowered, model
 
 pytestmark = pytest.mark.usefixtures("without_iree")
@@ -42,3 +47,16 @@ def test_of_several_questions_the_one_that_decides_is_named(tmp_path: Path) -> N
     fix = lowered(model(AskingTwice), tmp_path).problems[0].fix
     line = AskingTwice.forward.__code__.co_firstlineno + 2
     assert f"because its code asks whether it is traced (tests/unit/numerics/test_asking.py:{line} in forward): let" in fix
+
+
+def test_a_level_that_does_not_run_is_no_question_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(given: Any) -> Any:
+        raise StageFailed(Problem("exported level", "raised AssertionError: Guard failed"))
+
+    bench: Any = SimpleNamespace(
+        select_inputs=dict, build_run=lambda form, device: fail, eager=lambda given: pytest.fail("the module was asked"),
+        check=lambda run, given, reference: SimpleNamespace(agrees=False))
+    monkeypatch.setattr(blame, "list_forms", lambda program: [SimpleNamespace(level=Level.EXPORTED)])
+    monkeypatch.setattr(blame, "replace", lambda run, **_: run)
+    given: Any = {}
+    assert blame.find_first_wrong(bench, given, given, given, given) == "first wrong level: exported; eager is right"
