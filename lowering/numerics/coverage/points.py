@@ -145,7 +145,8 @@ def _find_upper_corner(space: Space, budget: Budget, seconds: Callable[[Sizes], 
         taken = 0.0 if space.broken_guard(current) else seconds(current)  # eager may not run at sizes that the program refuses
         step = {name: min(top[name], symbol.largest(2 * current[name])) if top[name] > current[name] else top[name]
                 for name, symbol in space.symbols.items()}
-        if _compute_growth(space, current, top) <= _LEAP**_POWER and taken * _compute_growth(space, current, top) <= budget.seconds:
+        leap = _compute_growth(space, current, top)
+        if 0.0 < taken * leap <= budget.seconds and leap <= _LEAP**_POWER:  # nothing is known where eager did not run
             break
         growth = _compute_growth(space, current, step)
         if taken * growth > budget.seconds and min(taken, seconds(current)) * growth > budget.seconds:  # what else ran must not decide

@@ -107,6 +107,13 @@ def test_the_last_doublings_are_not_run_where_the_corner_is_within_the_budget() 
         assert (max(asked), upper.sizes["n"]) == (last, top)
 
 
+def test_no_corner_is_taken_from_sizes_at_which_eager_did_not_run() -> None:
+    refused = space({"n": Symbol(1, 1000, example=200)}, ("n",), guards=("Ne(n, 200)",))
+    upper = next(point for point in choose_points(refused, 4, Budget(LARGE.elements, 1.0), 0, lambda sizes: sizes["n"] / 500)
+                 if point.kind == "upper")
+    assert (upper.sizes["n"], upper.note) == (400, "capped by 1 CPU s of eager")
+
+
 def test_guards_hold_at_every_point() -> None:
     halved = space({"n": Symbol(2, 1000)}, ("n",), guards=("n % 2 == 0", "Ne(n, 500)"))
     found = choose_points(halved, 6, LARGE)
