@@ -65,6 +65,14 @@ def condition(text: str, symbols: Symbols, is_exact: Exact | None = None) -> Exp
     return operations.truth(number(text, symbols, is_exact))
 
 
+def is_always_true(text: str, symbols: Symbols) -> bool:
+    """Return whether the normal form of a condition is true at all sizes of `symbols`; a condition without a form is not."""
+    try:
+        return condition(text, symbols).constant == 1
+    except Unknown:
+        return False
+
+
 def bounds(text: str, ranges: Mapping[str, Bound]) -> tuple[float | None, float | None]:
     """Return the lowest and highest value over the ranges of the symbols (None: unbounded); never too tight."""
     value = number(text, symbols(ranges))

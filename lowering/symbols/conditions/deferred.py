@@ -12,7 +12,6 @@ from torch.export import ExportedProgram
 from lowering.errors import Problem
 from lowering.fx import cleanup
 from lowering.sizes import normal
-from lowering.sizes.parsing import Unknown
 from lowering.sizes.ranges import Bound
 from lowering.sizes.spelling import spell_condition
 from lowering.symbols.conditions.relations import find_implied, judge, try_all_sizes
@@ -119,7 +118,4 @@ def _judge(expr: str, guard: str, export: Export) -> Verdict:
 def _is_proved(guard: str, export: Export) -> bool:
     """Return whether the normal form of a condition, in which its quotients and remainders cancel, is true in the declared ranges."""
     bounds = {name: Bound(symbol.min, symbol.max, symbol.multiple_of) for name, symbol in export.model.symbols.items()}
-    try:
-        return normal.condition(guard, normal.symbols(bounds)).constant == 1
-    except Unknown:
-        return False
+    return normal.is_always_true(guard, normal.symbols(bounds))

@@ -11,7 +11,6 @@ from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
 from lowering.sizes import normal
 from lowering.sizes.dims import Affine, parse_dim
-from lowering.sizes.parsing import Unknown
 from lowering.sizes.ranges import Bound, Range
 from lowering.symbols.conditions.questions import is_open
 from lowering.symbols.conditions.relations import judge
@@ -179,12 +178,7 @@ def _read_meaning(entry: SymbolEntry, model: Model) -> _Dim:
 
 def _is_true_anywhere(expr: str, values: Mapping[str, str]) -> bool:
     """Return whether the normal form of a condition is true for all sizes from 0 on."""
-    if not values.keys() >= set(NAME.findall(expr)):
-        return False
-    try:
-        return normal.condition(NAME.sub(lambda match: values[match[0]], expr), {}).constant == 1
-    except Unknown:
-        return False
+    return values.keys() >= set(NAME.findall(expr)) and normal.is_always_true(NAME.sub(lambda match: values[match[0]], expr), {})
 
 
 def _narrow_relation(relation: Relation, sizes: _Sizes) -> Relation:
